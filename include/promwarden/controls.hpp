@@ -1,0 +1,84 @@
+/// controls — the catalogue as data, and the pure functions that decide each control.
+///
+/// evaluate: (Policy, Facts) → Report. No clock, no I/O, no logging. To add a control: one row in src/controls/catalogue.cpp, one function in the file of its
+/// family, one table of cases in tests/unit/.
+#pragma once
+
+#include "promwarden/policy.hpp"
+
+namespace promwarden {
+
+enum class Severity : std::uint8_t { critical, high, medium, low };
+enum class Verdict : std::uint8_t { pass, fail, unknown, not_applicable };
+enum class Evidence : std::uint8_t { config, process, kernel, live };
+
+std::string_view to_text(Severity severity);
+std::string_view to_text(Verdict verdict);
+std::string_view to_text(Evidence evidence);
+std::string_view to_text(Mode mode);
+
+struct Location {
+    std::string file;
+    std::uint32_t line = 0, column = 0;
+    std::string path;  // scrape_configs[0].basic_auth.password
+};
+
+struct Remedy {
+    bool automatic = false;
+    std::string summary;
+};
+
+struct Finding {
+    std::string subject, expected, observed;
+    std::optional<Location> location;
+    Evidence evidence = Evidence::kernel;
+    Remedy remedy;
+};
+
+/// What a control's function says. `reason` is one sentence for a person.
+struct Decision {
+    Verdict verdict = Verdict::pass;
+    std::string reason;
+    std::vector<Finding> findings;
+};
+
+struct Control {
+    std::string_view id;
+    std::string_view title;
+    Severity severity;
+    std::string_view enforced_by;  // "ruleset", "unit drop-in", "report" …
+    std::string_view rationale;
+    std::string_view verified_by;
+    std::string_view references;
+    Decision (*decide)(const Policy&, const Facts&);  // null: this version does not decide it yet, and no report mentions it
+};
+
+/// Every control of the contract, in its order.
+std::span<const Control> catalogue();
+const Control* find_control(std::string_view id);
+
+struct ControlReport {
+    const Control* control = nullptr;
+    Mode mode = Mode::enforce;
+    Decision decision;
+    std::optional<Waiver> waiver;  // one that matches, expired or not
+    bool waived = false;           // the verdict is fail and every finding is covered by a waiver that holds
+    std::string notice;            // "the waiver expires in 3 days"
+};
+
+struct Report {
+    std::string host;
+    std::chrono::system_clock::time_point time;
+    std::string policy_path, policy_sha256;
+    std::vector<ControlReport> controls;
+
+    [[nodiscard]] std::size_t count(Verdict verdict) const;  // waived failures aside
+    [[nodiscard]] std::size_t waived() const;
+};
+
+/// Decides the controls of `only` (empty: all that have a function).
+Report evaluate(const Policy& policy, const Facts& facts, std::span<const std::string> only = {});
+
+Json to_json(const Report& report);  // schema promwarden.report/1
+
+}  // namespace promwarden

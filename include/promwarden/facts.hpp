@@ -1,0 +1,81 @@
+/// facts — the value types that describe a host. No I/O, no clock, no errno: `host` and `firewall` fill them, `controls` and `plan` read them.
+///
+/// A part that could not be observed is an Error in its place, never an empty value: "nothing there" and "could not look" are different answers.
+#pragma once
+
+#include <map>
+#include <set>
+
+#include "promwarden/address.hpp"
+#include "promwarden/ruleset.hpp"
+
+namespace promwarden {
+
+/// A process as the kernel describes it. Only numbers are trusted; `comm` and `exe` are for people.
+struct Process {
+    pid_t pid = 0;
+    std::string comm;
+    std::string exe;                // the link target of /proc/PID/exe, "" where it could not be read
+    std::optional<uid_t> uid;
+    std::optional<uid_t> loginuid;  // unset for services
+    std::string unit;               // systemd unit of its cgroup, "" outside of one
+
+    bool operator==(const Process&) const = default;
+};
+
+enum class Protocol : std::uint8_t { tcp, udp };
+
+/// A socket that takes packets from others: TCP in LISTEN, UDP bound and not connected. From sock_diag.
+struct Listener {
+    Protocol protocol = Protocol::tcp;
+    Endpoint endpoint;
+    bool v6only = true;     // for an IPv6 socket: whether it leaves IPv4 alone
+    uid_t uid = 0;          // owner of the socket
+    std::uint32_t inode = 0;
+    std::vector<Process> holders;  // processes with a descriptor of it, as far as we may look
+};
+
+/// An established TCP connection.
+struct Connection {
+    Endpoint local;
+    Endpoint remote;
+    std::uint32_t inode = 0;
+    bool operator==(const Connection&) const = default;
+};
+
+/// A network interface, from RTM_GETLINK.
+struct Link {
+    int index = 0;
+    std::string name;
+    std::string kind;     // IFLA_INFO_KIND: "bridge", "veth", "macvlan" …; "" for hardware
+    int master = 0;       // index of the bridge or bond it belongs to
+    int parent = 0;       // IFLA_LINK in our own namespace: the NIC below a macvlan
+    std::uint32_t xdp_program = 0;  // id of an attached XDP program
+};
+
+/// Something that can move a packet around the filter (facts of control network.bypass).
+struct Bypass {
+    enum class Kind { xdp, tc, netdev_chain, flowtable, macvlan, route_localnet, redirect, transparent_proxy, rewrite } kind = Kind::xdp;
+    std::string subject;   // "eth0", "table ip nat chain PREROUTING"
+    std::string observed;  // what was seen, in the words of its own tool
+};
+
+/// What the packet filter is right now, in our own network namespace.
+struct FirewallFacts {
+    std::optional<Ruleset> live;      // our table as the kernel has it; nullopt: there is none
+    std::uint32_t generation = 0;     // of nf_tables in this namespace
+    bool owned = false;               // by a live socket of this process
+    std::vector<CounterValue> counters;
+};
+
+struct Facts {
+    std::chrono::system_clock::time_point now;
+    std::string host;
+    Result<FirewallFacts> firewall = FirewallFacts{};
+    Result<std::vector<Bypass>> bypasses = std::vector<Bypass>{};
+    Result<std::vector<Listener>> listeners = std::vector<Listener>{};
+    Result<std::vector<Connection>> connections = std::vector<Connection>{};
+    Result<std::vector<Link>> links = std::vector<Link>{};
+};
+
+}  // namespace promwarden
