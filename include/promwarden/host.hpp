@@ -80,7 +80,8 @@ std::vector<PortHolder> port_holders(std::span<const Listener> listeners, std::s
 
 // ---- ways around the filter -----------------------------------------------------------------------------------------
 
-/// A filter on the ingress or egress hook of an interface (clsact, ingress), from RTM_GETTFILTER.
+/// A filter on the ingress or egress hook of an interface (clsact, ingress), from RTM_GETTFILTER. Where both sides of a clsact have u32 filters, the kernel
+/// lists each of them on both.
 struct TrafficFilter {
     std::string link;
     bool ingress = true;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include <climits>
-
 #include <dirent.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -92,14 +90,15 @@ Judged judge(const Process& process, std::string_view unit, std::uint16_t port, 
     const auto who = fmt::format("{} (pid {}{}{})", process.comm, process.pid, process.unit.empty() ? "" : ", ", process.unit);
     if (process.pid == 1 && process.comm == "systemd") {
         const auto units = socket_units(port, root);
-        return {stranger, units.empty() ? fmt::format("systemd (pid 1), for a socket unit") : fmt::format("systemd (pid 1), for {}", fmt::join(units, " or "))};
+        return {stranger, units.empty() ? "systemd (pid 1), for a socket unit" : fmt::format("systemd (pid 1), for {}", fmt::join(units, " or "))};
     }
     if (publishes(process)) return {container, who + ", which publishes a container's port"};
     const bool named = process.comm == "prometheus" && basename_of(process.exe) == "prometheus";
     if (named && process.unit == unit) return {prometheus, who};
     if (in_container_scope(process) || in_other_pid_namespace(process, proc)) return {container, who + ", in a container"};
     if (named && process.unit.empty()) return {prometheus, who};
-    return {stranger, named ? fmt::format("{}, not the one of {}", who, unit) : who};
+    if (named) return {stranger, fmt::format("{}, not the one of {}", who, unit)};
+    return {stranger, process.comm == "prometheus" ? fmt::format("{}, which runs {}", who, process.exe.empty() ? "what we may not see" : process.exe) : who};
 }
 
 /// Of several holders the policy's Prometheus names the socket, if it is among them: systemd keeps a copy of the sockets it hands on.

@@ -28,10 +28,12 @@ Address address_of(std::uint8_t family, const __be32 (&words)[4]) {
     return plain;
 }
 
-Request sockets_request(std::uint8_t family, std::uint8_t protocol, std::uint32_t states) {
+constexpr std::array<std::uint8_t, 2> families{AF_INET, AF_INET6};
+
+Request sockets_request(std::uint8_t family, int protocol, std::uint32_t states) {
     inet_diag_req_v2 query{};
     query.sdiag_family = family;
-    query.sdiag_protocol = protocol;
+    query.sdiag_protocol = static_cast<std::uint8_t>(protocol);
     query.idiag_states = states;
     return {SOCK_DIAG_BY_FAMILY, query};
 }
@@ -84,7 +86,7 @@ bool in_ranges(std::uint16_t port, std::span<const PortRange> ports) {
 Result<std::vector<Connection>> established(std::span<const std::uint8_t> filter, const std::function<bool(const Connection&)>& wanted) {
     auto netlink = TRY(Netlink::open(NETLINK_SOCK_DIAG));
     std::vector<Connection> all;
-    for (const std::uint8_t family : {AF_INET, AF_INET6}) {
+    for (const auto family : families) {
         auto request = sockets_request(family, IPPROTO_TCP, 1U << TCP_ESTABLISHED);
         if (!filter.empty()) request.attribute(INET_DIAG_REQ_BYTECODE, filter);
         const auto before = all.size();
@@ -108,7 +110,7 @@ Result<std::vector<Listener>> read_listeners() {
     std::vector<Listener> all;
     for (const auto protocol : {Protocol::tcp, Protocol::udp}) {
         const bool tcp = protocol == Protocol::tcp;
-        for (const std::uint8_t family : {AF_INET, AF_INET6}) {
+        for (const auto family : families) {
             auto found = collect<Listener>(netlink, sockets_request(family, tcp ? IPPROTO_TCP : IPPROTO_UDP, 1U << (tcp ? TCP_LISTEN : TCP_CLOSE)),
                                            tcp ? "listening TCP sockets" : "bound UDP sockets",
                                            [&](const Message& message, std::vector<Listener>& items) { read_listener(message, protocol, items); });

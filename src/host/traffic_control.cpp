@@ -18,9 +18,6 @@ namespace promwarden::host {
 
 namespace {
 
-template <class T>
-Bytes bytes_of(const T& value) { return {reinterpret_cast<const std::uint8_t*>(&value), sizeof value}; }
-
 /// Where a classifier keeps its actions, among its options (linux/pkt_cls.h; every kind has its own number).
 std::optional<std::uint16_t> actions_attribute(std::string_view kind) {
     constexpr std::array<std::pair<std::string_view, std::uint16_t>, 10> places{{{"u32", TCA_U32_ACT},
@@ -66,39 +63,41 @@ void read_filter(const Message& message, const std::string& link, bool ingress, 
     filters.push_back(std::move(filter));
 }
 
-/// The interfaces that have an ingress or clsact queueing discipline.
-Result<std::set<int>> hooked_links(Netlink& netlink) {
+struct Hook {
+    int link;
+    bool egress;  // clsact has both sides, ingress one
+};
+
+/// Where filters can hang in the path of packets: ingress and clsact queueing disciplines.
+Result<std::vector<Hook>> read_hooks(Netlink& netlink) {
     tcmsg all{};
     all.tcm_family = AF_UNSPEC;
-    constexpr std::uint8_t none = 0;
-    Request request(RTM_GETQDISC, all);
-    request.attribute(TCA_DUMP_INVISIBLE, Bytes(&none, 0));
-    const auto indices = TRY(collect<int>(netlink, std::move(request), "queueing disciplines", [](const Message& message, std::vector<int>& items) {
+    return collect<Hook>(netlink, Request(RTM_GETQDISC, all), "queueing disciplines", [](const Message& message, std::vector<Hook>& items) {
         const auto head = body_of<tcmsg>(message);
         if (message.type != RTM_NEWQDISC || !head) return;
         const auto kind = text(find(attributes_of<tcmsg>(message), TCA_KIND));
-        if (kind == "clsact" || kind == "ingress") items.push_back(head->tcm_ifindex);
-    }));
-    return std::set<int>(indices.begin(), indices.end());
+        if (kind == "clsact" || kind == "ingress") items.push_back({head->tcm_ifindex, kind == "clsact"});
+    });
+}
+
+Result<std::vector<TrafficFilter>> read_filters_at(Netlink& netlink, const Link& link, bool ingress) {
+    tcmsg query{};
+    query.tcm_family = AF_UNSPEC;
+    query.tcm_ifindex = link.index;
+    query.tcm_parent = TC_H_MAKE(TC_H_CLSACT, ingress ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
+    auto found = collect<TrafficFilter>(netlink, Request(RTM_GETTFILTER, query), "tc filters of " + link.name,
+                                        [&](const Message& message, std::vector<TrafficFilter>& items) { read_filter(message, link.name, ingress, items); });
+    const bool gone = !found && (found.error().number == EINVAL || found.error().number == ENODEV);  // the interface or its discipline, since it was listed
+    return gone ? std::vector<TrafficFilter>{} : std::move(found);
 }
 
 Result<std::vector<TrafficFilter>> read_filters(Netlink& netlink, std::span<const Link> links) {
     std::vector<TrafficFilter> filters;
-    const auto hooked = TRY(hooked_links(netlink));
-    for (const auto& link : links) {
-        if (!hooked.contains(link.index)) continue;
-        for (const bool ingress : {true, false}) {
-            tcmsg query{};
-            query.tcm_family = AF_UNSPEC;
-            query.tcm_ifindex = link.index;
-            query.tcm_parent = TC_H_MAKE(TC_H_CLSACT, ingress ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
-            auto found = collect<TrafficFilter>(
-                netlink, Request(RTM_GETTFILTER, query), "tc filters of " + link.name,
-                [&](const Message& message, std::vector<TrafficFilter>& items) { read_filter(message, link.name, ingress, items); });
-            // A plain ingress discipline has no egress side, and the interface may be gone by now.
-            if (!found && (found.error().number == EINVAL || found.error().number == ENODEV || found.error().number == EOPNOTSUPP)) continue;
-            std::ranges::move(TRY(std::move(found)), std::back_inserter(filters));
-        }
+    for (const auto& hook : TRY(read_hooks(netlink))) {
+        const auto link = std::ranges::find(links, hook.link, &Link::index);
+        if (link == links.end()) continue;
+        std::ranges::move(TRY(read_filters_at(netlink, *link, true)), std::back_inserter(filters));
+        if (hook.egress) std::ranges::move(TRY(read_filters_at(netlink, *link, false)), std::back_inserter(filters));
     }
     return filters;
 }
