@@ -58,6 +58,7 @@ struct Bypass {
     enum class Kind { xdp, tc, netdev_chain, flowtable, macvlan, route_localnet, redirect, transparent_proxy, rewrite } kind = Kind::xdp;
     std::string subject;   // "eth0", "table ip nat chain PREROUTING"
     std::string observed;  // what was seen, in the words of its own tool
+    bool covered = false;  // the guard still judges those packets when it is in force; `observed` says where. Worth a mention, not a failure
 };
 
 /// What the packet filter is right now, in our own network namespace.
