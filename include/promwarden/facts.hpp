@@ -72,6 +72,7 @@ struct FirewallFacts {
 struct Facts {
     std::chrono::system_clock::time_point now;
     std::string host;
+    std::optional<uid_t> probe_user;  // of promwarden-probe's account, where it exists
     Result<FirewallFacts> firewall = FirewallFacts{};
     Result<std::vector<Bypass>> bypasses = std::vector<Bypass>{};
     Result<std::vector<Listener>> listeners = std::vector<Listener>{};
