@@ -131,6 +131,7 @@ struct Limits {
     std::size_t http_head = 8 << 10;   // bytes of a request line and its headers
     std::size_t reply = 1 << 20;       // bytes of a message or page; also of the queued events of one subscriber
     int depth = 16;                    // of a message, its own braces included
+    std::size_t members = 256;         // keys of one object
     std::size_t connections = 32, per_uid = 8, reserved_for_root = 4;
     std::size_t queued_events = 256;   // per subscriber
     std::chrono::milliseconds message_time = std::chrono::seconds(5);   // to finish a message that was begun

@@ -74,7 +74,10 @@ int Connection::on_work(sd_event_source*, void* connection) {
 
 int Connection::on_time(sd_event_source*, std::uint64_t, void* connection) {
     const auto self = static_cast<Connection*>(connection)->shared_from_this();
-    self->close();
+    // A socket becomes writable only when most of its buffer is free; a slow reader may have made room without that.
+    if (self->owes_ == Owes::reading) self->flush();
+    if (!self->progressed_) self->dead_ = true;
+    self->settle();
     return 0;
 }
 
@@ -94,6 +97,7 @@ void Connection::work() {
 }
 
 void Connection::settle() {
+    if (io_ == nullptr) return;  // removed before, by something that work() called
     if (outbox_.empty() && (closing_ || (ended_ && !busy_ && !ready()))) dead_ = true;
     if (dead_) {
         io_.reset();
@@ -129,12 +133,14 @@ void Connection::close() {
 
 // ---- input ----------------------------------------------------------------------------------------------------------
 
-std::size_t Connection::input_limit() const { return protocol_ == Protocol::http ? server_.limits_.http_head : server_.limits_.request; }
+std::size_t Connection::capacity() const {
+    const auto message = server_.limits_.request + 1, head = server_.limits_.http_head;
+    return protocol_ == Protocol::varlink ? message : protocol_ == Protocol::http ? head : std::min(message, head);
+}
 
 void Connection::receive() {
     std::array<char, 8192> chunk;  // NOLINT: filled by recv
-    const auto room = std::min(chunk.size(), input_limit() + 1 - std::min(inbox_.rest().size(), input_limit()));
-    const auto size = ::recv(*fd_, chunk.data(), room, MSG_DONTWAIT);
+    const auto size = ::recv(*fd_, chunk.data(), std::min(chunk.size(), capacity() - inbox_.rest().size()), MSG_DONTWAIT);
     if (size < 0) {
         if (errno != EAGAIN && errno != EINTR) dead_ = true;
         return;
@@ -145,7 +151,7 @@ void Connection::receive() {
     }
     inbox_.append({chunk.data(), static_cast<std::size_t>(size)});
     if (protocol_ == Protocol::unknown) sniff();
-    if (closing_ || inbox_.rest().size() <= input_limit() || ready()) return;
+    if (closing_ || inbox_.rest().size() < capacity() || ready()) return;
     if (protocol_ == Protocol::varlink) dead_ = true;
     else answer(http_refusal(431));
 }
@@ -158,7 +164,7 @@ void Connection::sniff() {
 
 void Connection::handle_message() {
     const auto message = *inbox_.message();
-    auto request = parse_request(message, server_.limits_.depth);
+    auto request = parse_request(message, server_.limits_.depth, server_.limits_.members);
     inbox_.take(message);
     progressed_ = true;
     if (!request) {

@@ -56,7 +56,7 @@ private:
     void settle();
     void expect(Owes what);
     [[nodiscard]] bool ready();
-    [[nodiscard]] std::size_t input_limit() const;
+    [[nodiscard]] std::size_t capacity() const;  // of the inbox: what has not ended within it is too long
 
     Server& server_;
     Fd fd_;

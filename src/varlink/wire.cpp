@@ -54,8 +54,8 @@ void Inbox::clear() {
     taken_ = scanned_ = 0;
 }
 
-Result<Request> parse_request(std::string_view text, int depth) {
-    const Json message = TRY(parse_json(text, depth));
+Result<Request> parse_request(std::string_view text, int depth, std::size_t members) {
+    const Json message = TRY(parse_json(text, depth, members));
     if (!message.is_object()) return malformed("not an object");
     Request request;
     for (const auto& [key, value] : message.items()) {

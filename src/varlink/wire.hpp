@@ -30,7 +30,7 @@ struct Request {
     Json parameters = Json::object();
     bool more = false, oneway = false, upgrade = false;
 };
-Result<Request> parse_request(std::string_view text, int depth);
+Result<Request> parse_request(std::string_view text, int depth, std::size_t members);
 std::string request_text(std::string_view method, const Json& parameters, bool more);
 
 struct Reply {
