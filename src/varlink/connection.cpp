@@ -74,7 +74,7 @@ int Connection::on_work(sd_event_source*, void* connection) {
 
 int Connection::on_time(sd_event_source*, std::uint64_t, void* connection) {
     const auto self = static_cast<Connection*>(connection)->shared_from_this();
-    // A socket becomes writable only when most of its buffer is free; a slow reader may have made room without that.
+    // epoll calls a socket writable when three quarters of its buffer are free; a slow reader may have made room without that.
     if (self->owes_ == Owes::reading) self->flush();
     if (!self->progressed_) self->dead_ = true;
     self->settle();

@@ -6,6 +6,7 @@
 #include <deque>
 #include <filesystem>
 #include <future>
+#include <thread>
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
