@@ -81,7 +81,7 @@ struct Report {
 /// Decides the controls of `only` (empty: all that have a function), in the order of the catalogue. Names in `only` are find_control's.
 Report evaluate(const Policy& policy, const Facts& facts, std::span<const std::string> only = {});
 
-/// The ruleset that this host should have: the policy's, with what the facts say about its interfaces. The error is that of the fact that is missing.
+/// The ruleset that this host should have: what the policy enforces, with what the facts say about its interfaces. The error is that of the fact that is missing.
 Result<Ruleset> desired_ruleset(const Policy& policy, const Facts& facts);
 
 /// What a program's exit status says of a report: 1 where a control of at least this severity fails and is not waived, else 3 where something is unknown or nothing

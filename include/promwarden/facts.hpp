@@ -78,6 +78,7 @@ struct Facts {
     Result<std::vector<Listener>> listeners = std::vector<Listener>{};
     Result<std::vector<Connection>> connections = std::vector<Connection>{};
     Result<std::vector<Link>> links = std::vector<Link>{};
+    bool links_watched = false;  // somebody follows them as they come and go, so that the ruleset need not guess by name
 };
 
 }  // namespace promwarden

@@ -95,6 +95,9 @@ struct Live {
     std::vector<CounterValue> counters;
 };
 
+/// Whether a table is made to be owned, whoever owns it now.
+Ownership ownership_of(const Live& live);
+
 /// How much of the sets to read back. Dumping a large set is slow, so steady state reads their number only.
 enum class Elements : std::uint8_t { none, all };
 

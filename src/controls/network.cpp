@@ -168,17 +168,29 @@ std::string covered_text(const std::vector<Bypass>& bypasses) {
 
 }  // namespace
 
-Result<Ruleset> desired_ruleset(const Policy& policy, const Facts& facts) {
+namespace {
+
+Result<Ruleset> ruleset_of(const FirewallPolicy& policy, const Facts& facts) {
     if (!facts.firewall) return std::unexpected(facts.firewall.error());
     if (!facts.links) return std::unexpected(facts.links.error());
     auto surroundings = firewall::surroundings(*facts.links);
     surroundings.probe_user = facts.probe_user;
+    surroundings.watched = facts.links_watched;
     const auto& live = facts.firewall->live;
-    return firewall::compile(policy.firewall, surroundings, live ? &*live : nullptr);
+    return firewall::compile(policy, surroundings, live ? &*live : nullptr);
+}
+
+}  // namespace
+
+Result<Ruleset> desired_ruleset(const Policy& policy, const Facts& facts) {
+    if (policy.mode_of("access.local-users") == Mode::enforce) return ruleset_of(policy.firewall, facts);
+    auto without = policy.firewall;
+    for (auto& service : without.services) service.local_users.reset();
+    return ruleset_of(without, facts);
 }
 
 Decision compare_ruleset(const Policy& policy, const Facts& facts, std::optional<Hook::Point> hook, std::string passed) {
-    const auto desired = desired_ruleset(policy, facts);
+    const auto desired = hook ? ruleset_of(policy.firewall, facts) : desired_ruleset(policy, facts);
     if (!desired) return unknown(desired.error());
     const auto& live = facts.firewall->live;
     if (!live) return absent();

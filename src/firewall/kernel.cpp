@@ -189,6 +189,8 @@ void write_all(Batch& batch, const Ruleset& to, std::uint32_t flags, std::span<c
 
 }  // namespace
 
+Ownership ownership_of(const Live& live) { return (live.table_flags & owned_flags) == owned_flags ? Ownership::owned : Ownership::plain; }
+
 // ---- reading --------------------------------------------------------------------------------------------------------
 
 /// One look at everything, between two looks at the generation.
