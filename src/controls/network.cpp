@@ -166,10 +166,7 @@ std::string covered_text(const std::vector<Bypass>& bypasses) {
     return total > most_named ? fmt::format("{} and {} more", text, total - most_named) : text;
 }
 
-}  // namespace
-
-namespace {
-
+/// The ruleset of a policy on this host.
 Result<Ruleset> ruleset_of(const FirewallPolicy& policy, const Facts& facts) {
     if (!facts.firewall) return std::unexpected(facts.firewall.error());
     if (!facts.links) return std::unexpected(facts.links.error());

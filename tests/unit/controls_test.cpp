@@ -309,6 +309,18 @@ TEST_CASE("local-users: services that anyone may reach are said, not failed") {
     CHECK(decision.reason.find("reach prometheus; anyone on this host reaches alertmanager") != std::string::npos);
 }
 
+TEST_CASE("local-users in mode audit: what is not enforced fails there, and is not missed by packet-filter") {
+    auto policy = guarded_policy();
+    policy.firewall.services[0].local_users = std::vector<Account>{{"root", 0}};
+    policy.controls[users] = Mode::audit;
+    const auto facts = obeying(policy);
+    CHECK(decide(filter, policy, facts).verdict == Verdict::pass);
+    CHECK(decide(containers, policy, facts).verdict == Verdict::pass);
+    const auto decision = decide(users, policy, facts);
+    CHECK(decision.verdict == Verdict::fail);
+    CHECK(decision.reason.starts_with("users that the policy does not name may reach prometheus over loopback"));
+}
+
 TEST_CASE("the probe's user belongs to the desired ruleset") {
     auto policy = guarded_policy();
     policy.firewall.services[0].local_users = std::vector<Account>{{"root", 0}};
