@@ -2,7 +2,7 @@
 """Runs test programs and counts their tests.
 
     tally.py [--only PATTERN] COUNTS meson BUILD        every test of a Meson build, except suite "slow"
-    tally.py [--only PATTERN] COUNTS python FILE...     unittest files
+    tally.py [--only PATTERN] COUNTS files FILE...      unittest files (*.py) and executables
     tally.py [--only PATTERN] COUNTS program NAME COMMAND...   anything; its output is shown
 
 Appends "passed failed skipped" to the file COUNTS, a line for each program. Counts come from the summary that the program prints (doctest, unittest, or
@@ -86,23 +86,23 @@ def meson(build: str, arguments) -> None:
             run("/".join([*suites, test["name"]]), test["cmd"], arguments, test["env"])
 
 
-def python(files: list[str], arguments) -> None:
-    for file in map(Path, files):
-        command = [sys.executable, "-m", "unittest", "discover", "-v", "-s", str(file.parent), "-p", file.name]
-        run(f"{file.parent.name}/{file.stem}", command, arguments)
+def files(paths: list[str], arguments) -> None:
+    for path in map(Path, paths):
+        unittest = [sys.executable, "-m", "unittest", "discover", "-v", "-s", str(path.parent), "-p", path.name]
+        run(f"{path.parent.name}/{path.stem}", unittest if path.suffix == ".py" else [str(path)], arguments)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="")
     parser.add_argument("counts")
-    parser.add_argument("kind", choices=["meson", "python", "program"])
+    parser.add_argument("kind", choices=["meson", "files", "program"])
     parser.add_argument("rest", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     if arguments.kind == "meson":
         meson(arguments.rest[0], arguments)
-    elif arguments.kind == "python":
-        python(arguments.rest, arguments)
+    elif arguments.kind == "files":
+        files(arguments.rest, arguments)
     else:
         run(arguments.rest[0], arguments.rest[1:], arguments, show=True)
 

@@ -22,7 +22,7 @@ ALLOWED = {
     "bin": VALUES | READERS | {"host", "controls", "plan", "varlink", "agent", "cli"},
 }
 # A public header is called like its room, except these.
-HEADER_OF = {"address": "base", "ruleset": "facts", "event": "plan", "lint": "controls"}
+HEADER_OF = {"address": "base", "ruleset": "facts", "lint": "controls", "event": "plan", "apply": "plan", "state": "plan"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 
