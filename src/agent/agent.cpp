@@ -272,7 +272,7 @@ Result<Plan> Agent::take(Candidate candidate, ApplyRequest request) {
     if ((large || first || !monitor_) && watching_ != Watching::generation)
         if (const auto watched = watch_table(); !watched) log_problem(watched.error().text());
     report_.reset();
-    if (plan) later(&Agent::accept_in_force);
+    if (plan) accept_soon();
     return plan;
 }
 
@@ -288,13 +288,12 @@ void Agent::accept_in_force() {
     arm_recheck();
 }
 
-void Agent::later(void (Agent::*what)()) {
-    (void)what;  // there is one thing to do later
+void Agent::accept_soon() {
     sd_event_source* source = nullptr;
     sd_event_add_defer(loop_.get(), &source, call<&Agent::accept_in_force>, this);
     sd_event_source_set_priority(source, SD_EVENT_PRIORITY_IDLE);  // after the answer was written
     sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-    later_source_.reset(source);
+    accepting_source_.reset(source);
 }
 
 // ---- what everybody needs -------------------------------------------------------------------------------------------

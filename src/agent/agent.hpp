@@ -47,7 +47,7 @@ private:
     Result<> watch_disk();
     Result<Plan> take(Candidate candidate, ApplyRequest request);
     void accept_in_force();
-    void later(void (Agent::*what)());
+    void accept_soon();
     void record(Event event);
     Event event(Event::Kind kind, std::string subject, std::string expected, std::string observed) const;
     [[nodiscard]] const Policy* policy() const;  // the one in force, else the one on disk: what is reported about
@@ -129,7 +129,7 @@ private:
     std::unique_ptr<varlink::Server> server_;
     varlink::Subscribers watchers_;
     Fd inotify_;
-    EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, later_source_;
+    EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_;
     std::vector<EventSource> signals_;
 };
 

@@ -1,5 +1,8 @@
 // The watch over the table: noticing, undoing, saying who it was.
 
+#include <charconv>
+#include <climits>
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -31,14 +34,21 @@ std::chrono::milliseconds Backoff::next(Clock::time_point now) {
     return std::min(std::chrono::milliseconds(10 << doublings), 1000ms);
 }
 
+/// The process may be gone in a millisecond and the table waits: three short reads.
 Actor actor_of(const firewall::Generation& generation) {
     Actor actor{generation.comm, generation.pid, {}, {}};
     if (generation.pid <= 0) return actor;
-    const auto process = host::read_process(generation.pid);
+    const auto directory = fmt::format("/proc/{}", generation.pid);
+    const auto comm = read_file(directory + "/comm", 64);
     // The kernel numbers processes as its first namespace does; in another one that number may be somebody else.
-    if (!process || process->comm != generation.comm) return actor;
-    actor.exe = process->exe;
-    actor.loginuid = process->loginuid;
+    if (!comm || comm->text != generation.comm + "\n") return actor;
+    std::array<char, PATH_MAX> exe{};
+    if (const auto length = ::readlink((directory + "/exe").c_str(), exe.data(), exe.size()); length > 0) actor.exe.assign(exe.data(), static_cast<std::size_t>(length));
+    if (const auto login = read_file(directory + "/loginuid", 16)) {
+        uid_t uid = 0;
+        const auto [end, error] = std::from_chars(login->text.data(), login->text.data() + login->text.size(), uid);
+        if (error == std::errc{} && uid != static_cast<uid_t>(-1)) actor.loginuid = uid;
+    }
     return actor;
 }
 
@@ -131,6 +141,7 @@ void Agent::on_links() {
     if (!changed) return log_problem(changed.error().text());
     if (!*changed) return;
     report_.reset();
+    engine_.links_changed();
     if (!enforcing() || open_since_) return;
     if (const auto done = engine_.enforce(&in_force_->policy); !done) log_problem(done.error().text());
     else if (*done) prepare();
@@ -150,8 +161,8 @@ void Agent::on_drift(const firewall::Change* change, Clock::time_point since, st
         what = {plan.changes.front().diff.substr(0, 400)};
     }
     auto drift = event(Event::Kind::drift, table_subject(), "the policy's ruleset", fmt::format("{}", fmt::join(what, "; ")));
+    if (change != nullptr) drift.by = actor_of(change->generation);
     if (!enforcing()) {
-        if (change != nullptr) drift.by = actor_of(change->generation);
         record(drift);
         return;
     }
@@ -161,7 +172,6 @@ void Agent::on_drift(const firewall::Change* change, Clock::time_point since, st
     }
     const auto wait = backoff_.next(Clock::now());
     if (wait > 0ms) {
-        if (change != nullptr) drift.by = actor_of(change->generation);
         record(drift);
         engine_.distrust();
         open_since_ = since;
@@ -189,10 +199,8 @@ void Agent::heal(const firewall::Change* change, Clock::time_point since, const 
         engine_.distrust();
         restored = restore(nullptr);  // from a fresh look
     }
-    const auto gap = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - since);
-    auto told = drift;
-    if (change != nullptr) told.by = actor_of(change->generation);
-    if (!recorded) record(told);
+    const auto gap = std::chrono::duration_cast<std::chrono::microseconds>(std::max(engine_.kernel().last_commit(), since) - since);
+    if (!recorded) record(drift);
     if (!restored) {
         log_problem(fmt::format("cannot restore the table: {}", restored.error().text()));
         open_since_ = since;
@@ -201,7 +209,7 @@ void Agent::heal(const firewall::Change* change, Clock::time_point since, const 
     }
     last_good_ = Clock::now();
     auto healed = event(Event::Kind::heal, table_subject(), "the policy's ruleset", backoff_.contested() ? "restored; somebody keeps changing it" : "restored");
-    healed.by = told.by;
+    healed.by = drift.by;
     healed.gap = gap;
     record(healed);
 }
