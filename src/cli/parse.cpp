@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -90,7 +91,7 @@ std::string meant(std::string_view word, const std::vector<std::string_view>& ca
     return near ? fmt::format("; did you mean '{}'?", *near) : "";
 }
 
-std::string first_word(const Command& command) { return std::string(command.name.substr(0, command.name.find(' '))); }
+std::string_view first_word(const Command& command) { return command.name.substr(0, command.name.find(' ')); }
 
 Failure usage(const std::string& text) { return {Exit::usage, text}; }
 
@@ -165,8 +166,9 @@ private:
         auto* parent = &app_;
         auto name = std::string(command.name);
         if (const auto space = name.find(' '); space != std::string::npos) {
-            auto* group = app_.get_subcommand_no_throw(name.substr(0, space));
-            parent = group != nullptr ? group : app_.add_subcommand(name.substr(0, space))->require_subcommand(1)->fallthrough();
+            auto& group = groups_[first_word(command)];
+            if (group == nullptr) group = app_.add_subcommand(name.substr(0, space))->require_subcommand(1)->fallthrough();
+            parent = group;
             name.erase(0, space + 1);
         }
         auto* made = parent->add_subcommand(name)->fallthrough();
@@ -191,15 +193,21 @@ private:
         const auto rest = app_.remaining(true);
         if (chosen() == nullptr && !rest.empty() && !rest.front().starts_with('-')) {
             std::vector<std::string_view> names;
-            for (const auto& command : commands) names.push_back(command.name.substr(0, command.name.find(' ')));
+            for (const auto& command : commands) names.push_back(first_word(command));
             return fmt::format("unknown command '{}'{}{}", render::printable(rest.front()), meant(rest.front(), names), more);
         }
-        if (chosen() == nullptr && rest.empty() && app_.get_subcommands().empty()) return fmt::format("a command is missing{}", more);
+        const auto given = app_.get_subcommands();
+        if (chosen() == nullptr && rest.empty() && given.empty()) return fmt::format("a command is missing{}", more);
+        if (chosen() == nullptr && rest.empty()) return fmt::format("'{}' alone is no command{}", given.front()->get_name(), more);
         const auto* command = chosen();
-        return fmt::format("{}\n'promwarden {}{}--help' has the options", render::printable(error.what()), command == nullptr ? "" : command->name, command == nullptr ? "" : " ");
+        if (command == nullptr) return fmt::format("{}{}", render::printable(error.what()), more);
+        const bool missing = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+        const auto what = missing ? fmt::format("{} is missing", command->argument) : render::printable(error.what());
+        return fmt::format("{}\n'promwarden {} --help' has the options", what, command->name);
     }
 
     CLI::App app_;
+    std::map<std::string_view, CLI::App*> groups_;  // "policy"
     Options options_;
     Words words_;
     std::vector<std::pair<CLI::App*, const Command*>> made_;
