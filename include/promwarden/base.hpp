@@ -152,8 +152,9 @@ std::optional<std::string_view> nearest(std::string_view word, const std::vector
 /// Objects keep the order in which their keys were written.
 using Json = nlohmann::ordered_json;
 
-/// JSON from a peer: depth limited, duplicate keys and anything after the value refused, UTF-8 only.
-Result<Json> parse_json(std::string_view text, int depth = 16);
+/// JSON from a peer: depth limited, duplicate keys and anything after the value refused, UTF-8 only. Objects have at most `members` keys each: building one
+/// costs the square of their number.
+Result<Json> parse_json(std::string_view text, int depth = 16, std::size_t members = SIZE_MAX);
 /// One line. Bytes that are not UTF-8 are replaced, never thrown about.
 std::string json_text(const Json& value);
 

@@ -160,6 +160,8 @@ struct Change {
     bool foreign_rules = false;   // it touched another table
     std::vector<std::string> what;           // "rule guard_pre deleted", at most 20
     std::map<std::string, PackedKeys> added_elements, removed_elements;  // by set of our table
+    std::vector<std::string> replaced_sets;  // deleted, whether or not made again
+    bool incomplete = false;      // more elements than are remembered
 };
 
 /// The multicast group of nf_tables. A listener makes other tools' large loads cost the kernel memory, so it can be left.

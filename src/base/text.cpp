@@ -25,7 +25,7 @@ constexpr std::array<Unit, 5> units{{{'w', 604800}, {'d', 86400}, {'h', 3600}, {
 /// Builds the value while counting depth and watching for keys that come twice; stops at the first trouble.
 class StrictJson final : public nlohmann::json_sax<Json> {
 public:
-    StrictJson(Json& root, int depth) : builder_(root, false), depth_(depth) {}
+    StrictJson(Json& root, int depth, std::size_t members) : builder_(root, false), depth_(depth), members_(members) {}
 
     bool null() override { return builder_.null(); }
     bool boolean(bool value) override { return builder_.boolean(value); }
@@ -43,6 +43,7 @@ public:
     }
     bool key(string_t& value) override {
         if (!keys_.back().insert(value).second) return refuse("a key comes twice");
+        if (keys_.back().size() > members_) return refuse(fmt::format("an object has more than {} keys", members_));
         return builder_.key(value);
     }
     bool end_object() override {
@@ -70,6 +71,7 @@ private:
     nlohmann::detail::json_sax_dom_parser<Json> builder_;
     std::vector<std::set<std::string>> keys_;
     int depth_;
+    std::size_t members_;
     int open_ = 0;
     std::string reason_;
 };
@@ -163,9 +165,9 @@ std::optional<std::string_view> nearest(std::string_view word, const std::vector
     return best;
 }
 
-Result<Json> parse_json(std::string_view text, int depth) {
+Result<Json> parse_json(std::string_view text, int depth, std::size_t members) {
     Json value;
-    StrictJson reader(value, depth);
+    StrictJson reader(value, depth, members);
     if (!Json::sax_parse(text, &reader)) return fail(Code::invalid, "read JSON", "", reader.reason().empty() ? "malformed" : reader.reason());
     return value;
 }

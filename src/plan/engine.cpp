@@ -229,6 +229,39 @@ Result<bool> Engine::settle() {
     return true;
 }
 
+Result<> Engine::follow(const firewall::Change& change) {
+    if (!live_ || !live_->ruleset || change.incomplete) {
+        live_.reset();
+        return {};
+    }
+    auto now = TRY(kernel_.read(firewall::Elements::none));
+    for (auto& set : now.ruleset ? now.ruleset->sets : std::vector<Set>{}) {
+        const auto* old = live_->ruleset->set(set.name);
+        const bool replaced = change.table_removed || std::ranges::find(change.replaced_sets, set.name) != change.replaced_sets.end();
+        if (old == nullptr || replaced) continue;  // not known: whoever wants it right makes it anew
+        set.elements = old->elements;
+        const auto none = PackedKeys(key_width(set.type));
+        const auto added = change.added_elements.find(set.name), removed = change.removed_elements.find(set.name);
+        if (set.elements == nullptr || (added == change.added_elements.end() && removed == change.removed_elements.end())) continue;
+        set.elements = std::make_shared<PackedKeys>(set.elements->changed(removed == change.removed_elements.end() ? none : removed->second,
+                                                                          added == change.added_elements.end() ? none : added->second));
+    }
+    live_ = std::move(now);
+    return {};
+}
+
+Result<> Engine::restored() {
+    auto now = TRY(kernel_.read(firewall::Elements::none));
+    if (!live_ || !live_->ruleset || !now.ruleset) {
+        live_.reset();
+        return {};
+    }
+    for (auto& set : now.ruleset->sets)
+        if (const auto* old = live_->ruleset->set(set.name); old != nullptr) set.elements = old->elements;
+    live_ = std::move(now);
+    return {};
+}
+
 void Engine::passed(std::uint32_t generation) {
     if (live_ && generation == live_->generation + 1) live_->generation = generation;
 }

@@ -1,7 +1,7 @@
 // The parts of `parse`: one function per table of the policy. Each reads by the schema, then checks what the schema cannot say.
 #pragma once
 
-#include <functional>
+#include <set>
 
 #include "reader.hpp"
 
@@ -11,6 +11,7 @@ struct Build {
     const Sources& sources;
     const Accounts& accounts;
     ParsedLists& lists;
+    std::set<std::string>& wrong_lists;  // reported, however many groups name them
     Notes& notes;
 };
 

@@ -18,7 +18,11 @@ bool add_list(const std::string& path, Place at, SourceGroup& group, const Build
         return false;
     }
     auto& list = build.lists[path];
-    if (!read_list(*source, static_cast<std::uint32_t>(source - files.begin()), list, build.notes)) return false;
+    if (build.wrong_lists.contains(path)) return false;
+    if (!read_list(*source, static_cast<std::uint32_t>(source - files.begin()), list, build.notes)) {
+        build.wrong_lists.insert(path);
+        return false;
+    }
     // A group of one list shares the list's classes, whatever their size.
     group.networks = group.networks.empty() ? list.networks : unite(group.networks, list.networks);
     group.lists.push_back(path);

@@ -31,7 +31,7 @@ constexpr std::string_view drop_in_directory = "policy.d";
 
 std::string why(const Error& error) {
     const auto reason = error.detail.empty() ? std::generic_category().message(error.number) : error.detail;
-    return fmt::format("{}: {}", error.code == Code::untrusted ? "not trusted" : "cannot be read", reason);
+    return fmt::format("{}: {}", error.code == Code::untrusted ? "is not trusted" : "cannot be read", reason);
 }
 
 /// A file that changed within a tick of the clock may change again without its times showing it: such a stamp must equal no later one.
@@ -62,7 +62,7 @@ private:
         auto read = read_source(source, limit);
         sources_.files.push_back(std::move(source));
         if (read) return;
-        if (named) notes_.add(*named, fmt::format("the list {} is {}", path, why(read.error())));
+        if (named) notes_.add(*named, fmt::format("the list {} {}", path, why(read.error())));
         else notes_.add({static_cast<std::uint32_t>(sources_.files.size() - 1), 0, 0}, why(read.error()));
     }
 
@@ -88,7 +88,7 @@ private:
     void add_drop_ins(const std::string& path) {
         const auto directory = path.substr(0, path.rfind('/') + 1) + std::string(drop_in_directory);
         const auto names = list_trusted_directory(directory, ".toml");
-        if (!names) return notes_.add({0, 0, 0}, fmt::format("the directory {} is {}", directory, why(names.error())));
+        if (!names) return notes_.add({0, 0, 0}, fmt::format("the directory {} {}", directory, why(names.error())));
         if (names->size() > most_drop_ins)
             return notes_.add({0, 0, 0}, fmt::format("the directory {} has {} files, at most {} are read", directory, names->size(), most_drop_ins));
         for (const auto& name : *names) add(SourceFile::Kind::policy, fmt::format("{}/{}", directory, name), longest_policy, {});
@@ -120,7 +120,7 @@ private:
     /// An issuer's program signs for us: nobody but root may be able to replace it.
     void check_program(const Value& program) {
         if (!fits(Type::path, program.text)) return;
-        if (const auto stamp = trusted_stamp(program.text); !stamp) notes_.add(program.at, fmt::format("the issuer's program is {}", why(stamp.error())));
+        if (const auto stamp = trusted_stamp(program.text); !stamp) notes_.add(program.at, fmt::format("the issuer's program {}", why(stamp.error())));
     }
 
     const Sources* previous_;

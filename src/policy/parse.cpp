@@ -152,7 +152,8 @@ std::expected<Policy, Diagnostics> parse(const Sources& sources, const Accounts&
     if (sources.files.empty() || !complete) return std::unexpected(Diagnostics{{{}, "there is no policy", {}, {}, 0, {}}});
     policy::Notes notes(sources);
     ParsedLists own;
-    const policy::Build build{sources, accounts, lists == nullptr ? own : *lists, notes};
+    std::set<std::string> wrong_lists;
+    const policy::Build build{sources, accounts, lists == nullptr ? own : *lists, wrong_lists, notes};
     const auto tree = policy::merged(sources, notes);
     if (!tree) return std::unexpected(notes.take());
     policy::check_keys(*tree, notes);

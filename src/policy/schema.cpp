@@ -131,6 +131,7 @@ std::string hint_for(std::string_view row_above, std::string_view word) {
     for (const auto& key : keys)
         if (key.path.starts_with(prefix) && key.path.find('.', prefix.size()) == std::string_view::npos) siblings.push_back(key.path.substr(prefix.size()));
     if (const auto near = nearest(word, siblings)) return fmt::format("did you mean '{}'?", *near);
+    if (word.find('.') != std::string_view::npos) return {};
     for (const auto& key : keys)
         if (key.path.ends_with(fmt::format(".{}", word))) return fmt::format("did you mean '{}'?", key.path);
     return {};

@@ -76,6 +76,7 @@ Fault repeated(std::string_view text, Fault fault) {
             if (known == nullptr) return fault;
             path += (path.empty() ? "" : ".") + key_text(entry.key);
             fault.also = known->at;
+            fault.at.column = entry.at.column;
             now = &entry.value;
             old = &known->value;
             if (old->kind == Value::Kind::array && !old->items.empty() && old->items.back().kind == Value::Kind::table) old = &old->items.back();

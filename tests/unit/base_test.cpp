@@ -113,6 +113,8 @@ TEST_CASE("times read back as they were written") {
 TEST_CASE("JSON from a peer") {
     CHECK(parse_json(R"({"a":[1,{"b":null}]})"));
     for (const auto* text : {R"({"a":1,"a":2})", "[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]", "{} x", "", "\"\xff\"", "[18446744073709551615]"}) CHECK_FALSE(parse_json(text));
+    CHECK(parse_json(R"({"a":1,"b":{"c":2,"d":3}})", 16, 2));
+    CHECK_FALSE(parse_json(R"({"a":1,"b":{"c":2,"d":3,"e":4}})", 16, 2));
     CHECK(json_text(Json("\xff")) == "\"\xEF\xBF\xBD\"");
 }
 

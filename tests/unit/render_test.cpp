@@ -82,7 +82,7 @@ Event sample_event() {
 
 /// Compares with the file in tests/golden, or writes it where PROMWARDEN_GOLDEN is "write". @VERSION@ stands for this build's.
 void check_golden(const std::string& name, const std::string& text) {
-    const auto path = std::filesystem::path(GOLDEN_DIRECTORY) / name;
+    const auto path = std::filesystem::path(SOURCE_ROOT) / "tests/golden" / name;
     const std::string version = "\"semanticVersion\": \"" PROMWARDEN_VERSION "\"", placeholder = "\"semanticVersion\": \"@VERSION@\"";
     auto normal = text;
     if (const auto at = normal.find(version); at != std::string::npos) normal.replace(at, version.size(), placeholder);
