@@ -154,8 +154,8 @@ struct Key {
 const Key* find_key(Shape shape, std::string_view name);
 /// All names of a shape.
 std::vector<std::string_view> key_names(Shape shape);
-/// Where a key of that name would have been known: "a scrape configuration", "tls_config"; "" where it is no key at all.
-std::string_view home_of(std::string_view name);
+/// The key of that name wherever it is most often meant; null where it is no key at all.
+const Key* find_home(std::string_view name);
 std::string_view to_text(Shape shape);
 /// Shapes that grow with every release: only a near miss of a known key is called unknown.
 bool grows(Shape shape);

@@ -286,14 +286,13 @@ std::vector<std::string_view> key_names(Shape shape) {
     return names;
 }
 
-std::string_view home_of(std::string_view name) {
+const Key* find_home(std::string_view name) {
     // A name that several shapes have is looked for where people most often mean it.
     constexpr Shape first[] = {S::top, S::global, S::scrape, S::http, S::tls, S::basic_auth, S::static_config, S::relabel, S::remote_write, S::web, S::web_tls, S::rule};
     for (const auto shape : first)
-        if (std::ranges::any_of(keys, [&](const Key& key) { return key.in == shape && key.name == name; })) return form(shape).name;
-    if (std::ranges::find(discoveries, name, &Discovery::name) != std::end(discoveries)) return form(S::scrape).name;
+        if (const auto* key = find_key(shape, name); key != nullptr) return key;
     const auto found = std::ranges::find(keys, name, &Key::name);
-    return found == std::end(keys) ? std::string_view{} : form(found->in).name;
+    return found == std::end(keys) ? nullptr : found;
 }
 
 std::string_view to_text(Shape shape) { return form(shape).name; }

@@ -25,12 +25,22 @@ bool foreign(std::string_view key) {
     return std::ranges::find(keys, key) != std::end(keys);
 }
 
-/// The setting above that has nothing below it: what follows probably lost its indentation.
-std::string_view emptied(const Node& block, const Entry& entry) {
+/// Whether a setting with this key takes that name below it: by its schema, or because it takes any name and the name is not known elsewhere.
+bool holds(std::string_view above, std::string_view name, const Key* home) {
+    using V = prometheus::Value;
+    const auto* key = prometheus::find_home(above);
+    if (key == nullptr) return false;
+    if (key->value == V::one || key->value == V::many) return prometheus::find_key(key->shape, name) != nullptr;
+    const bool takes_any = key->value == V::labels || key->value == V::shown || key->value == V::hashes;
+    return takes_any && (home == nullptr || home->in >= Shape::azure_sd);
+}
+
+/// The nearest setting above that has nothing below it and takes this one: what follows it probably lost its indentation.
+std::string_view emptied(const Node& block, const Entry& entry, const Key* home) {
     std::string_view above;
     for (const auto& each : block.entries) {
         if (&each == &entry) break;
-        if (each.value->null()) above = each.key;
+        if (each.value->null() && holds(each.key, entry.key, home)) above = each.key;
     }
     return above;
 }
@@ -134,13 +144,12 @@ void unknown_key(const Walk& walk, const Node& block, const Entry& entry, Shape 
     const auto near = nearest(entry.key, prometheus::key_names(shape));
     if (prometheus::grows(shape) && !near) return;
     const auto key = show_key(entry.key);
-    const auto above = emptied(block, entry);
-    const auto home = prometheus::home_of(entry.key);
+    const auto* home = prometheus::find_home(entry.key);
+    const auto above = emptied(block, entry, home);
     const auto line = in_file(walk.document, entry.at).line;
-    if (!above.empty() && shape != Shape::web)
-        return refuse(walk, place, fmt::format("{} is not known at {}", key, prometheus::to_text(shape)), fmt::format("line {}: indent it below `{}`, where it seems to belong{}", line, show_key(above), home.empty() ? "" : fmt::format(" ({} is a key of {})", key, home)));
-    if (!home.empty() && home != prometheus::to_text(shape))
-        return refuse(walk, place, fmt::format("{} is not known at {}", key, prometheus::to_text(shape)), fmt::format("line {}: move it into {}", line, home));
+    const auto misplaced = fmt::format("{} is not known at {}", key, prometheus::to_text(shape));
+    if (!above.empty()) return refuse(walk, place, misplaced, fmt::format("line {}: indent it below `{}`", line, show_key(above)));
+    if (home != nullptr && home->in != shape) return refuse(walk, place, misplaced, fmt::format("line {}: move it into {}", line, prometheus::to_text(home->in)));
     if (near) return refuse(walk, place, fmt::format("no version knows {} at {}", key, prometheus::to_text(shape)), line_with(place, fmt::format("{}:", *near)) + " (did you mean that?)");
     refuse(walk, place, fmt::format("no version knows {} at {}", key, prometheus::to_text(shape)), fmt::format("remove line {}", line));
 }

@@ -94,12 +94,16 @@ void Walk::block(const Node& node, Shape shape, const Path& path, const Client& 
         if (entry.repeated) repeated_key(*this, entry, below);
         const auto* key = prometheus::find_key(shape, entry.key);
         if (key == nullptr) {
-            unknown_key(*this, node, entry, shape, below);
+            if (!entry.repeated) unknown_key(*this, node, entry, shape, below);
+            key = shape == Shape::any ? nullptr : prometheus::find_home(entry.key);  // a secret in the wrong place is still one
+        } else {
+            known_key(*this, entry, *key, below);
+        }
+        if (key == nullptr) {
             variables(*this, *entry.value, below, entry.at);
             continue;
         }
-        known_key(*this, entry, *key, below);
-        if (!expanded(shape, entry.key) && key->value != prometheus::Value::one && key->value != prometheus::Value::many && key->value != prometheus::Value::named)
+        if (!expanded(key->in, entry.key) && key->value != prometheus::Value::one && key->value != prometheus::Value::many && key->value != prometheus::Value::named)
             variables(*this, *entry.value, below, entry.at);
         value(entry, *key, below, client);
     }
