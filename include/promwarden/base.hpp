@@ -117,6 +117,9 @@ Result<File> read_file(const std::string& path, std::size_t limit);
 /// replace any component of its path, symbolic links on the way included. More than 40 links are a loop (ELOOP).
 Result<File> read_trusted_file(const std::string& path, std::size_t limit);
 
+/// The stamp of a regular file, by the same trust rule, without opening it: whether it changed, or whether a program may be obeyed.
+Result<FileStamp> trusted_stamp(const std::string& path);
+
 /// The names in a directory that end in `suffix`, sorted, with the same trust rule for the directory. A missing directory has none.
 Result<std::vector<std::string>> list_trusted_directory(const std::string& path, std::string_view suffix);
 

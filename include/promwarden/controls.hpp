@@ -4,6 +4,8 @@
 /// family, one table of cases in tests/unit/.
 #pragma once
 
+#include <span>
+
 #include "promwarden/policy.hpp"
 
 namespace promwarden {
@@ -61,9 +63,9 @@ struct ControlReport {
     const Control* control = nullptr;
     Mode mode = Mode::enforce;
     Decision decision;
-    std::optional<Waiver> waiver;  // one that matches, expired or not
+    std::optional<Waiver> waiver;  // the one that waives the failure, or one that did until it expired
     bool waived = false;           // the verdict is fail and every finding is covered by a waiver that holds
-    std::string notice;            // "the waiver expires in 3 days"
+    std::string notice;            // about the waiver, for a person: "the waiver expires in 3 days"
 };
 
 struct Report {
@@ -76,9 +78,19 @@ struct Report {
     [[nodiscard]] std::size_t waived() const;
 };
 
-/// Decides the controls of `only` (empty: all that have a function).
+/// Decides the controls of `only` (empty: all that have a function), in the order of the catalogue. Names in `only` are find_control's.
 Report evaluate(const Policy& policy, const Facts& facts, std::span<const std::string> only = {});
 
+/// The ruleset that this host should have: what the policy enforces, with what the facts say about its interfaces. The error is that of the fact that is missing.
+Result<Ruleset> desired_ruleset(const Policy& policy, const Facts& facts);
+
+/// What a program's exit status says of a report: 1 where a control of at least this severity fails and is not waived, else 3 where something is unknown or nothing
+/// was applicable, else 0.
+int exit_status(const Report& report, Severity fail_on = Severity::low);
+
 Json to_json(const Report& report);  // schema promwarden.report/1
+Json to_json(const Control& control);
+/// A report from to_json's text, as the agent sends it. Refused: a control or a word that this version does not know. Notices come back as part of the reasons.
+Result<Report> read_report(const Json& json);
 
 }  // namespace promwarden

@@ -58,6 +58,7 @@ struct Bypass {
     enum class Kind { xdp, tc, netdev_chain, flowtable, macvlan, route_localnet, redirect, transparent_proxy, rewrite } kind = Kind::xdp;
     std::string subject;   // "eth0", "table ip nat chain PREROUTING"
     std::string observed;  // what was seen, in the words of its own tool
+    bool covered = false;  // the guard still judges those packets when it is in force; `observed` says where. Worth a mention, not a failure
 };
 
 /// What the packet filter is right now, in our own network namespace.
@@ -71,11 +72,13 @@ struct FirewallFacts {
 struct Facts {
     std::chrono::system_clock::time_point now;
     std::string host;
+    std::optional<uid_t> probe_user;  // of promwarden-probe's account, where it exists
     Result<FirewallFacts> firewall = FirewallFacts{};
     Result<std::vector<Bypass>> bypasses = std::vector<Bypass>{};
     Result<std::vector<Listener>> listeners = std::vector<Listener>{};
     Result<std::vector<Connection>> connections = std::vector<Connection>{};
     Result<std::vector<Link>> links = std::vector<Link>{};
+    bool links_watched = false;  // somebody follows them as they come and go, so that the ruleset need not guess by name
 };
 
 }  // namespace promwarden

@@ -17,6 +17,7 @@ namespace promwarden::firewall {
 struct Surroundings {
     std::vector<std::string> container_interfaces;  // learned bridges without a physical port, veths and macvlans of this namespace
     std::optional<uid_t> probe_user;                // always among a service's local users
+    bool watched = false;                           // somebody follows links as they come and go; else engines' usual names are matched as well
     bool operator==(const Surroundings&) const = default;
 };
 Surroundings surroundings(std::span<const Link> links);
@@ -94,8 +95,14 @@ struct Live {
     std::vector<CounterValue> counters;
 };
 
+/// Whether a table is made to be owned, whoever owns it now.
+Ownership ownership_of(const Live& live);
+
 /// How much of the sets to read back. Dumping a large set is slow, so steady state reads their number only.
 enum class Elements : std::uint8_t { none, all };
+
+class Channel;
+class Batch;
 
 class Kernel {
 public:
@@ -118,10 +125,13 @@ public:
     /// Removes the table.
     Result<Live> remove(const Live& from);
 
+    /// Fills in a set's elements from the kernel.
+    Result<> read_elements(Set& set) const;
+
     /// A whole table ready to send: what heals a deleted one without looking first.
     struct Prepared {
         std::vector<std::uint8_t> batch;
-        Ownership ownership = Ownership::plain;
+        std::uint32_t last_sequence = 0;
     };
     Prepared prepare(const Ruleset& to, Ownership ownership, std::span<const CounterValue> counters) const;
     Result<> send(const Prepared& prepared);
@@ -130,10 +140,14 @@ public:
     Result<bool> can_own() const;
     [[nodiscard]] std::uint32_t port_id() const;
     [[nodiscard]] int fd() const;
+    /// For the other files of this room.
+    [[nodiscard]] Channel& channel() const;
 
 private:
-    struct Channel;
     explicit Kernel(std::unique_ptr<Channel> channel);
+    Result<Batch> change(const Live& from, const Ruleset& to, Ownership ownership, bool& whole) const;
+    Result<> verify(const Ruleset& to) const;
+
     std::unique_ptr<Channel> channel_;
 };
 
@@ -149,19 +163,19 @@ struct Change {
 };
 
 /// The multicast group of nf_tables. A listener makes other tools' large loads cost the kernel memory, so it can be left.
-class Listener {
+class Monitor {
 public:
-    static Result<Listener> open();
-    Listener(Listener&&) noexcept;
-    Listener& operator=(Listener&&) noexcept;
-    ~Listener();
+    static Result<Monitor> open();
+    Monitor(Monitor&&) noexcept;
+    Monitor& operator=(Monitor&&) noexcept;
+    ~Monitor();
     [[nodiscard]] int fd() const;
     /// The next complete change, nullopt when there is none yet; Code::stale after an overflow (ENOBUFS): something was missed, look at everything.
     Result<std::optional<Change>> next();
 
 private:
     struct Inbox;
-    explicit Listener(std::unique_ptr<Inbox> inbox);
+    explicit Monitor(std::unique_ptr<Inbox> inbox);
     std::unique_ptr<Inbox> inbox_;
 };
 

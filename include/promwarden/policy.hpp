@@ -38,7 +38,9 @@ struct PortRange {
 struct SourceGroup {
     std::string name;
     Where where;
-    Networks networks;
+    Networks networks;               // all of them
+    Networks written;                // those that stand in the policy itself
+    std::vector<std::string> lists;  // paths of the lists that the others come from
     bool operator==(const SourceGroup& other) const { return name == other.name && networks == other.networks; }
 };
 
@@ -175,15 +177,20 @@ struct Policy {
     [[nodiscard]] Mode mode_of(std::string_view control) const;
 };
 
+/// Whether this is the id of a control, and may stand in [controls] and [[waiver]].
+bool is_control(std::string_view id);
+
 // ---- diagnostics ----------------------------------------------------------------------------------------------------
 
-/// One thing wrong with a policy. `quote` is the offending line and is shown only to a caller who may read the file.
+/// One thing wrong with a policy. `quote` is the offending line (160 characters around the place, fit for a terminal) and is shown only to a caller who may
+/// read the file.
 struct Diagnostic {
     Where where;
     std::string message;
-    std::string hint;  // "did you mean …?"
+    std::string hint;         // "did you mean …?"
     std::string quote;
-    Where also;        // the other place, of a key that is set twice
+    std::uint32_t caret = 0;  // column in `quote`, from 1
+    Where also;               // the other place, of a key that is set twice
 };
 using Diagnostics = std::vector<Diagnostic>;
 

@@ -103,8 +103,8 @@ Result<Fd> walk_trusted(const std::string& path) {
     return at;
 }
 
-/// Opens for reading what an O_PATH descriptor names, if it is a regular file on a file system that cannot hang us.
-Result<File> read_regular(const Fd& named, const std::string& path, std::size_t limit) {
+/// What an O_PATH descriptor names, if it is a regular file on a file system that cannot hang us.
+Result<struct stat> regular(const Fd& named, const std::string& path) {
     struct stat status {};
     if (::fstat(*named, &status) != 0) return fail_errno("open", path);
     if (S_ISDIR(status.st_mode)) return fail_errno("read", path, EISDIR);
@@ -113,11 +113,17 @@ Result<File> read_regular(const Fd& named, const std::string& path, std::size_t 
     struct statfs system {};
     if (::fstatfs(*named, &system) == 0 && (system.f_type == fuse || system.f_type == nfs || system.f_type == cifs || system.f_type == smb2))
         return fail(Code::invalid, "read", path, "on a FUSE or network file system, which can hang its reader");
+    return status;
+}
+
+Result<File> read_regular(const Fd& named, const std::string& path, std::size_t limit) {
+    const auto status = TRY(regular(named, path));
     if (static_cast<std::uint64_t>(status.st_size) > limit)
         return fail(Code::limit, "read", path, fmt::format("{} bytes, the limit is {}", status.st_size, limit));
     Fd fd{::open(fmt::format("/proc/self/fd/{}", *named).c_str(), O_RDONLY | O_CLOEXEC)};
     if (!fd) return fail_errno("open", path);
-    File file{std::string(static_cast<std::size_t>(status.st_size), '\0'), stamp_of(status), status.st_uid, status.st_gid, status.st_mode};
+    // One byte more than it should need: the end is then seen without growing, which would copy a large file.
+    File file{std::string(static_cast<std::size_t>(status.st_size) + 1, '\0'), stamp_of(status), status.st_uid, status.st_gid, status.st_mode};
     std::size_t have = 0;
     for (;;) {
         if (have == file.text.size()) {  // one byte more tells a file that grew, or one of /proc, whose size says nothing
@@ -161,6 +167,11 @@ Result<File> read_file(const std::string& path, std::size_t limit) {
 Result<File> read_trusted_file(const std::string& path, std::size_t limit) {
     const auto named = TRY(walk_trusted(path));
     return read_regular(named, path, limit);
+}
+
+Result<FileStamp> trusted_stamp(const std::string& path) {
+    const auto named = TRY(walk_trusted(path));
+    return stamp_of(TRY(regular(named, path)));
 }
 
 Result<std::vector<std::string>> list_trusted_directory(const std::string& path, std::string_view suffix) {

@@ -1,0 +1,116 @@
+// Policy and Facts become a Report: which controls run, in which mode, and which failures a waiver covers.
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "families.hpp"
+
+namespace promwarden {
+
+namespace {
+
+using namespace std::chrono_literals;
+using Time = std::chrono::system_clock::time_point;
+
+constexpr auto announced_before_expiry = 14 * 24h;
+
+bool holds(const Waiver& waiver, Time now) { return now < waiver.expires; }
+bool covers(const Waiver& waiver, const Finding& finding) { return waiver.subject.empty() || waiver.subject == finding.subject; }
+
+/// "3 days", "1 hour", "less than an hour".
+std::string rough(std::chrono::system_clock::duration span) {
+    const auto say = [](std::int64_t count, std::string_view unit) { return fmt::format("{} {}{}", count, unit, count == 1 ? "" : "s"); };
+    if (span >= 24h) return say(std::chrono::floor<std::chrono::days>(span).count(), "day");
+    if (span >= 1h) return say(std::chrono::floor<std::chrono::hours>(span).count(), "hour");
+    return "less than an hour";
+}
+
+/// The waivers of one control, weighed against its findings.
+class WaiverScale {
+public:
+    WaiverScale(const std::vector<Waiver>& waivers, std::string_view control, const std::vector<Finding>& findings, Time now)
+        : findings_(findings), now_(now) {
+        for (const auto& waiver : waivers) {
+            if (waiver.control != control) continue;
+            if (!waiver.subject.empty() && std::ranges::none_of(findings, [&](const Finding& finding) { return covers(waiver, finding); }))
+                continue;
+            (holds(waiver, now) ? holding_ : expired_).push_back(&waiver);
+        }
+        std::ranges::sort(holding_, {}, &Waiver::expires);
+        std::ranges::sort(expired_, std::ranges::greater{}, &Waiver::expires);
+    }
+
+    void weigh(ControlReport& report) const {
+        const auto covered = std::ranges::count_if(findings_, [&](const Finding& finding) { return is_covered(finding); });
+        if (const auto* waiver = carrier(covered == std::ssize(findings_))) {
+            report.waived = true;
+            report.waiver = *waiver;
+            const auto left = waiver->expires - now_;
+            if (left <= announced_before_expiry) report.notice = fmt::format("the waiver expires in {}", rough(left));
+        } else if (!expired_.empty()) {
+            report.waiver = *expired_.front();
+            const auto ago = now_ - expired_.front()->expires;
+            report.notice = ago < 1h ? "the waiver has just expired" : fmt::format("the waiver expired {} ago", rough(ago));
+        } else if (covered > 0) {
+            report.notice = fmt::format("{} of {} findings are waived, which does not waive the control", covered, findings_.size());
+        }
+    }
+
+private:
+    /// The waiver on whose expiry the control fails: the last to expire of those for the control as a whole, else the first of those that cover it together.
+    [[nodiscard]] const Waiver* carrier(bool all_covered) const {
+        const auto whole =
+            std::ranges::find_if(holding_.rbegin(), holding_.rend(), [](const Waiver* waiver) { return waiver->subject.empty(); });
+        if (whole != holding_.rend()) return *whole;
+        return all_covered && !holding_.empty() ? holding_.front() : nullptr;
+    }
+    [[nodiscard]] bool is_covered(const Finding& finding) const {
+        return std::ranges::any_of(holding_, [&](const Waiver* waiver) { return covers(*waiver, finding); });
+    }
+
+    const std::vector<Finding>& findings_;
+    Time now_;
+    std::vector<const Waiver*> holding_, expired_;  // the first to expire first; the last expired first
+};
+
+ControlReport report_of(const Control& control, const Policy& policy, const Facts& facts) {
+    ControlReport report{&control, policy.mode_of(control.id), {}, {}, false, {}};
+    report.decision = report.mode == Mode::off ? not_applicable("switched off by the policy") : control.decide(policy, facts);
+    if (report.decision.verdict == Verdict::fail)
+        WaiverScale(policy.waivers, control.id, report.decision.findings, facts.now).weigh(report);
+    return report;
+}
+
+}  // namespace
+
+Decision unknown(const Error& error) { return {Verdict::unknown, error.text(), {}}; }
+Decision not_applicable(std::string reason) { return {Verdict::not_applicable, std::move(reason), {}}; }
+
+std::size_t Report::count(Verdict verdict) const {
+    return static_cast<std::size_t>(
+        std::ranges::count_if(controls, [&](const ControlReport& report) { return !report.waived && report.decision.verdict == verdict; }));
+}
+
+std::size_t Report::waived() const { return static_cast<std::size_t>(std::ranges::count_if(controls, &ControlReport::waived)); }
+
+Report evaluate(const Policy& policy, const Facts& facts, std::span<const std::string> only) {
+    Report report{facts.host, facts.now, policy.path, policy.sha256, {}};
+    for (const auto& control : catalogue()) {
+        if (control.decide == nullptr) continue;
+        if (!only.empty() && std::ranges::find(only, control.id) == only.end()) continue;
+        report.controls.push_back(report_of(control, policy, facts));
+    }
+    return report;
+}
+
+int exit_status(const Report& report, Severity fail_on) {
+    const auto counts = [&](const ControlReport& one) {
+        return one.decision.verdict == Verdict::fail && !one.waived && one.control->severity <= fail_on;
+    };
+    if (std::ranges::any_of(report.controls, counts)) return 1;
+    const bool nothing_applied = report.count(Verdict::not_applicable) == report.controls.size();
+    return report.count(Verdict::unknown) > 0 || nothing_applied ? 3 : 0;
+}
+
+}  // namespace promwarden

@@ -1,0 +1,236 @@
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <pwd.h>
+#include <sys/utsname.h>
+
+#include "promwarden/apply.hpp"
+#include "promwarden/host.hpp"
+
+namespace promwarden {
+
+namespace {
+
+constexpr std::string_view filter_control = "network.packet-filter";
+constexpr std::string_view probe_account = "promwarden-probe";
+constexpr int most_attempts = 10;
+
+std::optional<uid_t> probe_user() {
+    static const auto user = host_accounts().user(std::string(probe_account));
+    return user;
+}
+
+std::string host_name() {
+    utsname name{};
+    return ::uname(&name) == 0 ? name.nodename : "";
+}
+
+std::vector<PortRange> guarded_ports(const Policy& policy) {
+    std::vector<PortRange> ports;
+    for (const auto& service : policy.firewall.services) std::ranges::copy(service.ports, std::back_inserter(ports));
+    return ports;
+}
+
+/// Whether the ruleset would still let a live connection's packets in.
+bool survives(const Ruleset& ruleset, const Connection& connection) {
+    const auto& remote = connection.remote.address;
+    const bool loopback = remote == connection.local.address || (remote.family == Family::ip4 ? remote.bytes[0] == 127 : remote == parse_address("::1"));
+    return firewall::trace(ruleset, {remote, connection.local.address, connection.local.port, Protocol::tcp, loopback, std::nullopt}).passes;
+}
+
+std::string to_text(const Connection& connection) { return fmt::format("{} -> {}", promwarden::to_text(connection.remote), promwarden::to_text(connection.local)); }
+
+/// A rule that names engines' interfaces is the mark of a table that nobody keeps up to date with the links.
+bool names_engines(const Ruleset& ruleset) {
+    const auto* chain = ruleset.chain("guard_fwd");
+    return chain != nullptr && std::ranges::any_of(chain->rules, [](const Rule& rule) {
+        return std::ranges::any_of(rule.expressions, [](const Expression& e) {
+            const auto* compare = std::get_if<expr::Compare>(&e);
+            return compare != nullptr && compare->value == std::vector<std::uint8_t>{'d', 'o', 'c', 'k', 'e', 'r'};
+        });
+    });
+}
+
+/// What the policy wants the table to be; null: that there is none.
+Result<std::optional<Ruleset>> wanted(const Policy& policy, const Facts& facts) {
+    if (policy.firewall.services.empty()) return std::optional<Ruleset>{};
+    return TRY(desired_ruleset(policy, facts));
+}
+
+}  // namespace
+
+Result<Engine> Engine::open(State state, Fd socket) { return Engine(std::move(state), TRY(firewall::Kernel::open(std::move(socket)))); }
+
+// ---- looking --------------------------------------------------------------------------------------------------------
+
+Result<> Engine::look() {
+    if (live_ && TRY(kernel_.generation()).id == live_->generation) return {};
+    live_ = TRY(kernel_.read(firewall::Elements::all));
+    return {};
+}
+
+Result<FirewallFacts> Engine::firewall_facts() {
+    TRY(look());
+    FirewallFacts facts{live_->ruleset, live_->generation, live_->owner != 0 && live_->owner == kernel_.port_id(), live_->counters};
+    if (live_->ruleset) facts.counters = TRY(kernel_.counters());
+    return facts;
+}
+
+Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
+    const auto asked = [&](std::string_view control) { return only.empty() || std::ranges::find(only, control) != only.end(); };
+    Facts facts;
+    facts.now = std::chrono::system_clock::now();
+    facts.host = host_name();
+    facts.probe_user = probe_user();
+    facts.firewall = firewall_facts();
+    facts.links = host::read_links();
+    facts.links_watched = links_watched_ || (live_ && live_->ruleset && !names_engines(*live_->ruleset));
+    if (asked("network.bypass") && facts.links) {
+        const auto foreign = firewall::read_foreign(kernel_);
+        if (foreign) facts.bypasses = host::find_bypasses(policy.firewall, *facts.links, *foreign);
+        else facts.bypasses = std::unexpected(foreign.error());
+    }
+    return facts;
+}
+
+Facts Engine::observe_for_apply(const Policy& policy) {
+    const std::string only(filter_control);
+    auto facts = observe(policy, {&only, 1});
+    if (!links_watched_) facts.links_watched = false;  // what is made now is not kept up to date with the links
+    facts.connections = host::read_connections(guarded_ports(policy));
+    return facts;
+}
+
+Plan Engine::plan(const Policy& policy, const Facts& facts) {
+    Plan plan;
+    const auto target = wanted(policy, facts);
+    if (!facts.firewall || !target) return plan;
+    const auto& live = facts.firewall->live;
+    const auto difference = firewall::difference(live ? &*live : nullptr, *target ? &**target : nullptr);
+    if (difference.empty()) return plan;
+    std::uint64_t added = 0, removed = 0;
+    for (const auto& edit : difference.edits) (edit.kind == firewall::Edit::Kind::add ? added : removed) += edit.count;
+    plan.changes.push_back({Change::Kind::firewall, std::string(filter_control), fmt::format("table inet {}", table_name),
+                            fmt::format("{} to add, {} to remove", added, removed), firewall::to_text(difference)});
+    if (facts.connections && *target)
+        for (const auto& connection : *facts.connections)
+            if (!survives(**target, connection)) plan.cuts.push_back(to_text(connection));
+    return plan;
+}
+
+// ---- acting ---------------------------------------------------------------------------------------------------------
+
+Result<bool> Engine::enforce(const Policy* policy) {
+    const Policy nothing;
+    for (int attempt = 1;; ++attempt) {
+        const std::string only(filter_control);
+        auto facts = observe(policy == nullptr ? nothing : *policy, {&only, 1});
+        if (!facts.firewall) return std::unexpected(facts.firewall.error());
+        if (!links_watched_) facts.links_watched = false;
+        const auto target = TRY(wanted(policy == nullptr ? nothing : *policy, facts));
+        const auto ownership = ownership_.value_or(live_->ruleset ? firewall::ownership_of(*live_) : firewall::Ownership::plain);
+        const auto before = live_->generation;
+        auto after = target ? kernel_.commit(*live_, *target, ownership) : kernel_.remove(*live_);
+        if (after) {
+            live_ = *std::move(after);
+            return live_->generation != before;
+        }
+        live_.reset();
+        if (after.error().code != Code::stale || attempt == most_attempts) return std::unexpected(after.error());
+    }
+}
+
+Result<> Engine::refuse(const Candidate& candidate, const ApplyRequest& request, const Facts& facts, const Plan& plan) {
+    if (TRY(state_.trial())) return fail(Code::conflict, "apply", "", "a trial is waiting: 'promwarden confirm' keeps it, 'promwarden undo' ends it");
+    if (request.force) return {};
+    const auto ports = guarded_ports(candidate.policy);
+    if (TRY(state_.guarded_ports()).empty()) {  // the first apply: nobody vouched for this port yet
+        auto listeners = TRY(host::read_listeners());
+        host::find_holders(listeners, ports);
+        for (const auto& holder : host::port_holders(listeners, ports, candidate.policy.prometheus.unit))
+            if (holder.stranger())
+                return fail(Code::conflict, "apply", "", fmt::format("{} holds a guarded port and is not Prometheus; nothing was changed (--force applies all the same)", holder.text));
+    }
+    if (request.caller == 0 || plan.empty()) return {};
+    const auto target = TRY(wanted(candidate.policy, facts));
+    const auto ancestors = host::ancestors(request.caller);
+    const auto own = host::connections_of(ancestors);
+    if (!own || !target) return {};
+    for (const auto& connection : *own)
+        if (!survives(*target, connection))
+            return fail(Code::conflict, "apply", "", fmt::format("it would cut your own connection, {}; nothing was changed (--force applies all the same)", to_text(connection)));
+    return {};
+}
+
+Result<Plan> Engine::apply(const Candidate& candidate, const ApplyRequest& request) {
+    const auto held = TRY(state_.lock());
+    const auto facts = observe_for_apply(candidate.policy);
+    if (!facts.firewall) return std::unexpected(facts.firewall.error());
+    auto plan = Engine::plan(candidate.policy, facts);
+    TRY(refuse(candidate, request, facts, plan));
+    if (candidate.policy.mode_of(filter_control) != Mode::enforce) return plan;  // audit: say it, leave it
+    if (request.confirm_within) TRY(state_.begin_trial(candidate, *request.confirm_within));
+    // From here the kernel may hold the new ruleset while the disk still names the old one; an error on the way restores the old one.
+    auto done = [&]() -> Result<> {
+        TRY(enforce(&candidate.policy));
+        return request.confirm_within || request.accept_later ? Result<>{} : state_.accept(candidate);
+    }();
+    if (done) return plan;
+    auto error = std::move(done).error();
+    const auto before = state_.accepted();
+    const auto restored = before ? enforce(*before ? &(*before)->policy : nullptr) : Result<bool>(std::unexpected(before.error()));
+    if (const auto ended = state_.end_trial(); !ended) error.detail += fmt::format("; {}", ended.error().text());
+    error.detail += restored ? " (what was there before is in force again)" : fmt::format(" (and it could not be undone: {})", restored.error().text());
+    if (error.code == Code::conflict) error.code = Code::failed;
+    return std::unexpected(std::move(error));
+}
+
+Result<> Engine::confirm() {
+    const auto held = TRY(state_.lock());
+    const auto trial = TRY(state_.trial());
+    if (!trial) return fail(Code::missing, "confirm", "", "no trial is waiting to be confirmed");
+    if (remaining(*trial) <= std::chrono::nanoseconds(0)) return fail(Code::missing, "confirm", "", "the trial is over; what was there before is in force again");
+    TRY(state_.accept(trial->candidate));
+    return state_.end_trial();
+}
+
+Result<Plan> Engine::return_to(const std::optional<Candidate>& candidate) {
+    const Policy nothing;
+    const auto& policy = candidate ? candidate->policy : nothing;
+    auto plan = Engine::plan(policy, observe_for_apply(policy));
+    TRY(enforce(candidate ? &candidate->policy : nullptr));
+    return plan;
+}
+
+Result<Plan> Engine::undo(bool all) {
+    const auto held = TRY(state_.lock());
+    if (all) {
+        TRY(state_.forget());
+        return return_to(std::nullopt);
+    }
+    if (TRY(state_.trial())) {
+        auto plan = TRY(return_to(TRY(state_.accepted())));
+        TRY(state_.end_trial());
+        return plan;
+    }
+    if (!TRY(state_.accepted())) return fail(Code::missing, "undo", "", "nothing was applied");
+    return return_to(TRY(state_.retract()));
+}
+
+Result<bool> Engine::settle() {
+    const auto trial = TRY(state_.trial());
+    if (!trial || remaining(*trial) > std::chrono::nanoseconds(0)) return false;
+    const auto held = TRY(state_.lock());
+    const auto still = TRY(state_.trial());  // it may have been confirmed while we waited for the lock
+    if (!still || remaining(*still) > std::chrono::nanoseconds(0)) return false;
+    TRY(return_to(TRY(state_.accepted())));
+    TRY(state_.end_trial());
+    return true;
+}
+
+void Engine::passed(std::uint32_t generation) {
+    if (live_ && generation == live_->generation + 1) live_->generation = generation;
+}
+
+}  // namespace promwarden
