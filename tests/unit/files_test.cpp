@@ -275,9 +275,9 @@ TEST_CASE("config.invalid and config.startable") {
     const Case cases[] = {
         {"config.invalid", failed, "scrape_configs: []\nmetric_relabel_configs: []\n", "metric_relabel_configs", 2},
         {"config.invalid", failed, "scrape_configs:\n- job_name: a\n  metric_path: /x\n", "scrape_configs[0].metric_path", 3},
-        {"config.invalid", failed, "global:\n  query_log: a\n", "global.query_log"},
+        {"config.invalid", failed, "global:\n  scrape_interval: 15s\n  query_log: a\n", "global.query_log", 3},
         {"config.invalid", failed, "global:\n  scrape_interval: 15s\nglobal:\n  scrape_interval: 30s\n", "global", 3},
-        {"config.invalid", failed, "global: [\n", "", 2},
+        {"config.invalid", failed, "scrape_configs: [\n", "", 2},
         {"config.invalid", pass, "scrape_configs:\n- job_name: a\n  kubernetes_sd_configs: [{role: pod, something_new_and_long: 1}]\n"},
         {"config.invalid", pass, "scrape_config_files: [a/*.yml]\nstorage: {tsdb: {out_of_order_time_window: 30m}}\n"},
         {"config.invalid", unknown, "{% if a %}\nscrape_configs:\n{% endif %}\n"},
@@ -375,7 +375,8 @@ TEST_CASE("alerts") {
 TEST_CASE("the hardening guide's own lines, pasted as they are printed") {
     const auto findings = [](std::string_view control, std::string_view text) {
         std::vector<std::string> lines;
-        for (const auto& finding : decide(control, text).findings) lines.push_back(std::to_string(finding.location->line) + " " + finding.location->path + ": " + finding.remedy.summary);
+        const auto decision = decide(control, text);
+        for (const auto& finding : decision.findings) lines.push_back(std::to_string(finding.location->line) + " " + finding.location->path + ": " + finding.remedy.summary);
         return lines;
     };
     using Lines = std::vector<std::string>;
