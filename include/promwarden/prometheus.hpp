@@ -88,7 +88,7 @@ struct Document {
     std::optional<yaml::Problem> problem;  // why the text is not YAML
     bool repaired = false;                 // the text lost its indentation: `root` is what it says with list items indented again
     std::vector<bool> moved;               // by line from 0, where repaired: the line was moved two columns to the right
-    bool templated = false;                // it holds template marks ({{ }}, {% %}, <% %>): what is between them cannot be judged
+    bool templated = false;                // it holds template marks ({{ }}, {% %}, <% %>, %{ }): what is between them cannot be judged
     std::string note;                      // for an unknown kind: what it seems to be
     yaml::Tree tree;
 };

@@ -131,7 +131,7 @@ std::string indent_items(std::string_view text, std::vector<bool>& moved) {
 
 bool has_template_marks(std::string_view text) {
     return text.find("{{") != std::string_view::npos || text.find("{%") != std::string_view::npos || text.find("<%") != std::string_view::npos ||
-           text.find("%{ ") != std::string_view::npos;
+           text.find("%{") != std::string_view::npos;
 }
 
 void adopt(Document& document, yaml::Tree tree, std::optional<FileKind> as) {

@@ -41,11 +41,7 @@ Rewritten rewritten(const Node& block, std::string_view label) {
     for (std::size_t i = 0; i < rules->items.size(); ++i) {
         const auto& rule = *rules->items[i];
         const auto* target = rule.find("target_label");
-        const auto* action = rule.find("action");
-        if (target == nullptr || target->scalar() != label) {
-            if (action != nullptr && action->scalar() == "labelmap") result.unknown = result.unknown || label == "__scheme__";
-            continue;
-        }
+        if (target == nullptr || target->scalar() != label) continue;
         const auto* replacement = rule.find("replacement");
         const auto* sources = rule.find("source_labels");
         const auto* regex = rule.find("regex");
