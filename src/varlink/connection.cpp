@@ -15,16 +15,23 @@
 
 namespace promwarden::varlink {
 
+namespace {
+constexpr std::size_t piece = 16 << 10;
+}
+
 Result<> arm(sd_event* loop, Source& timer, std::chrono::milliseconds delay, std::int64_t priority, sd_event_time_handler_t handler, void* context) {
-    const auto after = static_cast<std::uint64_t>(std::chrono::microseconds(delay).count());
+    // From now, not from the beginning of this turn of the loop: a method may have taken its time since. (steady_clock is CLOCK_MONOTONIC.)
+    const auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch());
+    const auto length = std::chrono::microseconds(delay);
+    const auto when = static_cast<std::uint64_t>((now + length).count());
     if (timer != nullptr) {
-        int status = sd_event_source_set_time_relative(timer.get(), after);
+        int status = sd_event_source_set_time(timer.get(), when);
         if (status >= 0) status = sd_event_source_set_enabled(timer.get(), SD_EVENT_ONESHOT);
         return status < 0 ? Result<>(fail_errno("arm timer", "", -status)) : Result<>{};
     }
     sd_event_source* source = nullptr;
-    const auto slack = std::clamp<std::uint64_t>(after / 10, 1, 250'000);  // may fire with somebody else's timer
-    if (const int status = sd_event_add_time_relative(loop, &source, CLOCK_MONOTONIC, after, slack, handler, context); status < 0)
+    const auto slack = std::clamp<std::int64_t>(length.count() / 10, 1, 250'000);  // may fire with somebody else's timer
+    if (const int status = sd_event_add_time(loop, &source, CLOCK_MONOTONIC, when, static_cast<std::uint64_t>(slack), handler, context); status < 0)
         return fail_errno("add timer", "", -status);
     timer.reset(source);
     sd_event_source_set_priority(source, priority);
@@ -199,7 +206,8 @@ void Connection::flush() {
             enqueue(std::make_shared<const std::string>(reply_text({{"dropped", std::exchange(dropped_, 0)}}, true)));
         }
         const auto& front = *outbox_.front();
-        const auto size = ::send(*fd_, front.data() + sent_, front.size() - sent_, MSG_DONTWAIT | MSG_NOSIGNAL);
+        // In small pieces, because the kernel frees a piece when all of it was read: so a slow reader makes progress that can be seen.
+        const auto size = ::send(*fd_, front.data() + sent_, std::min(front.size() - sent_, piece), MSG_DONTWAIT | MSG_NOSIGNAL);
         if (size < 0 && errno == EINTR) continue;
         if (size < 0) {
             if (errno != EAGAIN) dead_ = true;
