@@ -147,7 +147,7 @@ Result<Fd> listen(const std::string& path, std::optional<gid_t> group);
 
 /// Speaks Varlink to a peer whose first byte is '{' and HTTP/1 (GET and HEAD, one request per connection) to any other. A message that is not a well-formed call
 /// (JSON of limited depth, UTF-8, no key twice, no unknown field, `method` a string, flags booleans) closes its connection. One message is handled per turn of
-/// the loop, so a peer that sends many does not keep others waiting.
+/// the loop, so a peer that sends many does not keep others waiting. Not to be destroyed by one of its own methods.
 class Server {
 public:
     /// `listening` is a Unix stream socket (one of `listen`, or inherited from a socket unit). `priority` is that of its sd-event sources.
@@ -170,7 +170,6 @@ private:
     static int on_accept(sd_event_source*, int fd, std::uint32_t events, void* server);
     static int on_resume(sd_event_source*, std::uint64_t now, void* server);
     Result<> accept_one();
-    Result<> pause();
     [[nodiscard]] bool admits(uid_t uid) const;
     void dispatch(Connection& connection, Call call, bool upgrade);
     void remove(const Connection& connection);

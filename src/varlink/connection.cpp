@@ -81,9 +81,18 @@ int Connection::on_work(sd_event_source*, void* connection) {
 
 int Connection::on_time(sd_event_source*, std::uint64_t, void* connection) {
     const auto self = static_cast<Connection*>(connection)->shared_from_this();
-    // epoll calls a socket writable when three quarters of its buffer are free; a slow reader may have made room without that.
-    if (self->owes_ == Owes::reading) self->flush();
-    if (!self->progressed_) self->dead_ = true;
+    bool kept = false;
+    if (self->owes_ == Owes::reading) {
+        // epoll calls a socket writable when three quarters of its buffer are free; a slow reader may have made room without that.
+        self->flush();
+        kept = self->progressed_;
+    } else {
+        // What has arrived while the loop was busy elsewhere was in time.
+        self->receive();
+        kept = self->closing_ || self->ready();
+    }
+    if (kept) self->work();
+    else self->dead_ = true;
     self->settle();
     return 0;
 }

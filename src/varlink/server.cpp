@@ -66,6 +66,9 @@ Result<std::unique_ptr<Server>> Server::start(sd_event* loop, Fd listening, Serv
         return fail_errno("watch socket", "", -status);
     server->accepting_.reset(source);
     sd_event_source_set_priority(source, priority);
+    // Made now, because it is needed when there is no descriptor left to make it with.
+    TRY(arm(loop, server->resuming_, std::chrono::seconds(1), priority, on_resume, server.get()));
+    sd_event_source_set_enabled(server->resuming_.get(), SD_EVENT_OFF);
     return server;
 }
 
@@ -91,20 +94,15 @@ Interface Server::introspection() {
 
 int Server::on_accept(sd_event_source*, int, std::uint32_t, void* server) {
     auto& self = *static_cast<Server*>(server);
+    if (self.accept_one()) return 0;
     // Without descriptors or memory the waiting connection would wake us again at once: look away for a while.
-    if (!self.accept_one() && !self.pause()) sd_event_source_set_enabled(self.accepting_.get(), SD_EVENT_OFF);
-    return 0;
+    sd_event_source_set_enabled(self.accepting_.get(), SD_EVENT_OFF);
+    return arm(self.loop_.get(), self.resuming_, std::chrono::seconds(1), self.priority_, on_resume, server) ? 0 : -ENOMEM;
 }
 
 int Server::on_resume(sd_event_source*, std::uint64_t, void* server) {
     sd_event_source_set_enabled(static_cast<Server*>(server)->accepting_.get(), SD_EVENT_ON);
     return 0;
-}
-
-Result<> Server::pause() {
-    TRY(arm(loop_.get(), resuming_, std::chrono::seconds(1), priority_, on_resume, this));
-    sd_event_source_set_enabled(accepting_.get(), SD_EVENT_OFF);
-    return {};
 }
 
 /// An error means that accepting at once again is useless; a connection that is refused or fails is none.
@@ -141,8 +139,8 @@ Result<> Server::adopt(Fd connected) {
 
 void Server::remove(const Connection& connection) {
     std::erase_if(connections_, [&](const auto& each) { return each.get() == &connection; });
-    // A place is free again, and perhaps a descriptor.
-    if (resuming_ != nullptr) sd_event_source_set_enabled(accepting_.get(), SD_EVENT_ON);
+    // A place is free again, and a descriptor will be.
+    sd_event_source_set_enabled(accepting_.get(), SD_EVENT_ON);
 }
 
 // ---- calls ----------------------------------------------------------------------------------------------------------

@@ -212,3 +212,35 @@ TEST_CASE("places kept for root") {
     CHECK(host.server->connections() == 4);
     CHECK(as_user(host, 65534, admitted) == 1);
 }
+
+TEST_CASE("without a descriptor to accept with the loop does not spin, and goes on when one is free") {
+    Host host;
+    Wire first(host.path), waiting(host.path);
+    (void)sd_event_run(host.loop.get(), 0);  // takes the first
+    REQUIRE(host.server->connections() == 1);
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    const Fd probe(::dup(0));
+    const rlimit used{static_cast<rlim_t>(*probe), before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &used) == 0);
+    const int turns = host.run(20ms);
+    ::setrlimit(RLIMIT_NOFILE, &before);
+    CHECK(turns < 5);
+    CHECK(host.server->connections() == 1);
+    first.fd = Fd();
+    waiting.call(R"({"method":"org.example.test.Echo"})");
+    host.run();
+    CHECK(waiting.replies().size() == 1);
+}
+
+TEST_CASE("a message that arrived while the loop was busy was in time") {
+    Host host({.message_time = 10ms});
+    Wire peer(host.path);
+    peer.send("{");
+    host.run();
+    peer.call(R"("method":"org.example.test.Echo"})");
+    std::this_thread::sleep_for(20ms);
+    host.run();
+    CHECK(peer.replies().size() == 1);
+    CHECK_FALSE(peer.closed);
+}
