@@ -19,7 +19,8 @@ namespace {
 constexpr std::size_t piece = 16 << 10;
 }
 
-Result<> arm(sd_event* loop, Source& timer, std::chrono::milliseconds delay, std::int64_t priority, sd_event_time_handler_t handler, void* context) {
+Result<> arm(sd_event* loop, Source& timer, std::chrono::milliseconds delay, std::int64_t priority, sd_event_time_handler_t handler,
+             void* context) {
     // From now, not from the beginning of this turn of the loop: a method may have taken its time since. (steady_clock is CLOCK_MONOTONIC.)
     const auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch());
     const auto length = std::chrono::microseconds(delay);
@@ -31,7 +32,8 @@ Result<> arm(sd_event* loop, Source& timer, std::chrono::milliseconds delay, std
     }
     sd_event_source* source = nullptr;
     const auto slack = std::clamp<std::int64_t>(length.count() / 10, 1, 250'000);  // may fire with somebody else's timer
-    if (const int status = sd_event_add_time(loop, &source, CLOCK_MONOTONIC, when, static_cast<std::uint64_t>(slack), handler, context); status < 0)
+    if (const int status = sd_event_add_time(loop, &source, CLOCK_MONOTONIC, when, static_cast<std::uint64_t>(slack), handler, context);
+        status < 0)
         return fail_errno("add timer", "", -status);
     timer.reset(source);
     sd_event_source_set_priority(source, priority);
@@ -40,9 +42,11 @@ Result<> arm(sd_event* loop, Source& timer, std::chrono::milliseconds delay, std
 
 Result<> Connection::start() {
     sd_event_source* source = nullptr;
-    if (const int status = sd_event_add_io(server_.loop_.get(), &source, *fd_, EPOLLIN, on_io, this); status < 0) return fail_errno("watch connection", "", -status);
+    if (const int status = sd_event_add_io(server_.loop_.get(), &source, *fd_, EPOLLIN, on_io, this); status < 0)
+        return fail_errno("watch connection", "", -status);
     io_.reset(source);
-    if (const int status = sd_event_add_defer(server_.loop_.get(), &source, on_work, this); status < 0) return fail_errno("watch connection", "", -status);
+    if (const int status = sd_event_add_defer(server_.loop_.get(), &source, on_work, this); status < 0)
+        return fail_errno("watch connection", "", -status);
     working_.reset(source);
     sd_event_source_set_enabled(source, SD_EVENT_OFF);
     for (auto* const each : {io_.get(), working_.get()}) sd_event_source_set_priority(each, server_.priority_);
@@ -53,7 +57,8 @@ bool Connection::is_root() const {
     if (peer_.uid != 0) return false;
     int number = -1;
     socklen_t size = sizeof number;
-    if (::getsockopt(*fd_, SOL_SOCKET, SO_PEERPIDFD, &number, &size) != 0) return errno == ENOPROTOOPT;  // before Linux 6.5 the credentials must do
+    if (::getsockopt(*fd_, SOL_SOCKET, SO_PEERPIDFD, &number, &size) != 0)
+        return errno == ENOPROTOOPT;  // before Linux 6.5 the credentials must do
     const Fd process{number};
     pollfd exited{*process, POLLIN, 0};
     return ::poll(&exited, 1, 0) == 0;
@@ -66,7 +71,8 @@ int Connection::on_io(sd_event_source*, int, std::uint32_t events, void* connect
     if ((events & EPOLLOUT) != 0) self->flush();
     if ((events & EPOLLIN) != 0) self->receive();
     // The peer has closed both ways. What it sent before is still worth handling, an answer is not worth waiting for.
-    else if ((events & (EPOLLHUP | EPOLLERR)) != 0 && !self->ready()) self->dead_ = true;
+    else if ((events & (EPOLLHUP | EPOLLERR)) != 0 && !self->ready())
+        self->dead_ = true;
     if (!self->dead_) self->work();
     self->settle();
     return 0;
@@ -91,8 +97,10 @@ int Connection::on_time(sd_event_source*, std::uint64_t, void* connection) {
         self->receive();
         kept = self->closing_ || self->ready();
     }
-    if (kept) self->work();
-    else self->dead_ = true;
+    if (kept)
+        self->work();
+    else
+        self->dead_ = true;
     self->settle();
     return 0;
 }
@@ -107,9 +115,12 @@ bool Connection::ready() {
 /// Exactly one thing per turn of the loop.
 void Connection::work() {
     if (!ready()) return;
-    if (parts_) next_part();
-    else if (protocol_ == Protocol::http) handle_http();
-    else handle_message();
+    if (parts_)
+        next_part();
+    else if (protocol_ == Protocol::http)
+        handle_http();
+    else
+        handle_message();
 }
 
 void Connection::settle() {
@@ -168,8 +179,10 @@ void Connection::receive() {
     inbox_.append({chunk.data(), static_cast<std::size_t>(size)});
     if (protocol_ == Protocol::unknown) sniff();
     if (closing_ || inbox_.rest().size() < capacity() || ready()) return;
-    if (protocol_ == Protocol::varlink) dead_ = true;
-    else answer(http_refusal(431));
+    if (protocol_ == Protocol::varlink)
+        dead_ = true;
+    else
+        answer(http_refusal(431));
 }
 
 void Connection::sniff() {
@@ -188,7 +201,9 @@ void Connection::handle_message() {
         return;
     }
     busy_ = true;
-    server_.dispatch(*this, Call(shared_from_this(), std::move(request->method), std::move(request->parameters), request->more, request->oneway), request->upgrade);
+    server_.dispatch(*this,
+                     Call(shared_from_this(), std::move(request->method), std::move(request->parameters), request->more, request->oneway),
+                     request->upgrade);
 }
 
 void Connection::handle_http() {
@@ -273,10 +288,13 @@ void Connection::next_part() {
 bool Connection::push(const Text& text) {
     if (dead_) return false;
     const auto& limits = server_.limits_;
-    const bool full = outbox_.size() >= limits.queued_events || (queued_bytes_ + text->size() > limits.reply && !outbox_.empty()) || text->size() > limits.reply;
+    const bool full = outbox_.size() >= limits.queued_events || (queued_bytes_ + text->size() > limits.reply && !outbox_.empty()) ||
+                      text->size() > limits.reply;
     const bool idle = outbox_.empty();
-    if (dropped_ > 0 || full) ++dropped_;
-    else enqueue(text);
+    if (dropped_ > 0 || full)
+        ++dropped_;
+    else
+        enqueue(text);
     if (idle) {
         flush();
         settle();

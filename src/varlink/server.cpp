@@ -39,7 +39,8 @@ Result<T> socket_option(const Fd& fd, int option) {
 
 Result<> set_nonblocking(const Fd& fd) {
     const int flags = ::fcntl(*fd, F_GETFL);
-    if (flags < 0 || ::fcntl(*fd, F_SETFL, flags | O_NONBLOCK) != 0 || ::fcntl(*fd, F_SETFD, FD_CLOEXEC) != 0) return fail_errno("set socket flags", "");
+    if (flags < 0 || ::fcntl(*fd, F_SETFL, flags | O_NONBLOCK) != 0 || ::fcntl(*fd, F_SETFD, FD_CLOEXEC) != 0)
+        return fail_errno("set socket flags", "");
     return {};
 }
 
@@ -76,7 +77,11 @@ Interface Server::introspection() {
     const auto info = [this](Call call) {
         Json names = Json::array();
         for (const auto& interface : service_.interfaces) names.push_back(interface.name);
-        call.reply({{"vendor", service_.vendor}, {"product", service_.product}, {"version", service_.version}, {"url", service_.url}, {"interfaces", names}});
+        call.reply({{"vendor", service_.vendor},
+                    {"product", service_.product},
+                    {"version", service_.version},
+                    {"url", service_.url},
+                    {"interfaces", names}});
     };
     const auto describe = [this](Call call) {
         const auto name = call.parameters().find("interface");
@@ -87,7 +92,8 @@ Interface Server::introspection() {
     };
     return {"org.varlink.service",
             service_description,
-            {{"GetInfo", Access::anyone, Streaming::never, {}, info}, {"GetInterfaceDescription", Access::anyone, Streaming::never, {"interface"}, describe}}};
+            {{"GetInfo", Access::anyone, Streaming::never, {}, info},
+             {"GetInterfaceDescription", Access::anyone, Streaming::never, {"interface"}, describe}}};
 }
 
 // ---- connections ----------------------------------------------------------------------------------------------------
@@ -120,7 +126,8 @@ bool Server::admits(uid_t uid) const {
     const auto of = [&](auto&& predicate) { return static_cast<std::size_t>(std::ranges::count_if(connections_, predicate)); };
     if (connections_.size() >= limits_.connections) return false;
     if (of([&](const auto& connection) { return connection->peer().uid == uid; }) >= limits_.per_uid) return false;
-    return uid == 0 || of([](const auto& connection) { return connection->peer().uid != 0; }) + limits_.reserved_for_root < limits_.connections;
+    return uid == 0 ||
+           of([](const auto& connection) { return connection->peer().uid != 0; }) + limits_.reserved_for_root < limits_.connections;
 }
 
 Result<> Server::adopt(Fd connected) {
@@ -181,7 +188,8 @@ std::vector<std::string> disagreements(const Interface& interface) {
     for (const auto& method : interface.methods)
         if (std::ranges::find(described, method.name) == described.end()) result.push_back("not described: " + std::string(method.name));
     for (const auto name : described)
-        if (std::ranges::find(interface.methods, name, &Method::name) == interface.methods.end()) result.push_back("not in the table: " + std::string(name));
+        if (std::ranges::find(interface.methods, name, &Method::name) == interface.methods.end())
+            result.push_back("not in the table: " + std::string(name));
     return result;
 }
 

@@ -19,7 +19,8 @@ TEST_CASE("size of a request: 64 KiB are read, one byte more is not") {
 TEST_CASE("size of a reply: what exceeds the limit becomes an error") {
     Host host({.reply = 1000});
     CHECK(error_of(host, R"({"method":"org.example.test.Large","parameters":{"bytes":900}})") == "none");
-    CHECK(error_and_parameters(host, R"({"method":"org.example.test.Large","parameters":{"bytes":1000}})") == R"(org.example.test.TooLarge{"limit":1000})");
+    CHECK(error_and_parameters(host, R"({"method":"org.example.test.Large","parameters":{"bytes":1000}})") ==
+          R"(org.example.test.TooLarge{"limit":1000})");
     CHECK(error_of(host, R"({"method":"org.example.test.Parts","parameters":{"count":1}})") == "org.example.test.TooLarge");
 }
 
