@@ -52,10 +52,16 @@ public:
     Result<bool> enforce(const Policy* policy);
     /// Forgets what was seen, so that the next look reads everything.
     void distrust() { live_.reset(); }
+    /// Brings what is remembered up to date with a change that was announced, without reading large sets again.
+    Result<> follow(const firewall::Change& change);
+    /// The prepared table was loaded: it holds what was last seen.
+    Result<> restored();
     /// A generation that somebody else made without touching our table.
     void passed(std::uint32_t generation);
     void set_ownership(firewall::Ownership ownership) { ownership_ = ownership; }
+    /// Somebody follows the links and will say when they changed; until then they need not be asked again.
     void set_links_watched(bool watched) { links_watched_ = watched; }
+    void links_changed() { links_.reset(); }
 
     [[nodiscard]] firewall::Kernel& kernel() { return kernel_; }
     [[nodiscard]] const State& state() const { return state_; }
@@ -65,6 +71,7 @@ private:
     Engine(State state, firewall::Kernel kernel) : state_(std::move(state)), kernel_(std::move(kernel)) {}
     Result<> look();
     Result<FirewallFacts> firewall_facts();
+    Facts observe_filter();
     Result<> refuse(const Candidate& candidate, const ApplyRequest& request, const Facts& facts, const Plan& plan);
     Result<Plan> return_to(const std::optional<Candidate>& candidate);
 
@@ -73,6 +80,7 @@ private:
     std::optional<firewall::Live> live_;  // what the table was, as of its generation
     std::optional<firewall::Ownership> ownership_;  // unset: as the table is
     bool links_watched_ = false;
+    std::optional<std::vector<Link>> links_;        // kept only while somebody watches them
 };
 
 }  // namespace promwarden

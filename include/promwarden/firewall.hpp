@@ -128,7 +128,7 @@ public:
     /// Fills in a set's elements from the kernel.
     Result<> read_elements(Set& set) const;
 
-    /// A whole table ready to send: what heals a deleted one without looking first.
+    /// A whole table ready to send: what heals a deleted one without looking first. Code::conflict where there is a table after all.
     struct Prepared {
         std::vector<std::uint8_t> batch;
         std::uint32_t last_sequence = 0;
@@ -139,6 +139,8 @@ public:
     /// Whether this kernel lets a socket own a table that outlives it (6.9+). Asked by a rehearsal.
     Result<bool> can_own() const;
     [[nodiscard]] std::uint32_t port_id() const;
+    /// When the kernel acknowledged the last transaction that changed something: what came after it was looking.
+    [[nodiscard]] std::chrono::steady_clock::time_point last_commit() const { return last_commit_; }
     [[nodiscard]] int fd() const;
     /// For the other files of this room.
     [[nodiscard]] Channel& channel() const;
@@ -149,6 +151,7 @@ private:
     Result<> verify(const Ruleset& to) const;
 
     std::unique_ptr<Channel> channel_;
+    std::chrono::steady_clock::time_point last_commit_{};
 };
 
 /// One change of a ruleset by somebody, as the kernel announces it.
@@ -160,6 +163,8 @@ struct Change {
     bool foreign_rules = false;   // it touched another table
     std::vector<std::string> what;           // "rule guard_pre deleted", at most 20
     std::map<std::string, PackedKeys> added_elements, removed_elements;  // by set of our table
+    std::vector<std::string> replaced_sets;  // deleted, whether or not made again
+    bool incomplete = false;      // more elements than are remembered
 };
 
 /// The multicast group of nf_tables. A listener makes other tools' large loads cost the kernel memory, so it can be left.

@@ -51,6 +51,12 @@ private:
     Ruleset part_;
 };
 
+/// "rule guard_pre", "element guard_office_ip4_8", "chain guard_fwd".
+std::string subject_of(const firewall::Edit& edit) {
+    if (edit.object.contains(' ') || edit.text.empty()) return edit.object;
+    return fmt::format("{} {}", edit.object, edit.text.substr(0, edit.text.find(' ')));
+}
+
 Decision decision_of(const firewall::Difference& difference, std::string passed) {
     if (difference.empty()) return {Verdict::pass, std::move(passed), {}};
     Decision decision{Verdict::fail, {}, {}};
@@ -61,7 +67,7 @@ Decision decision_of(const firewall::Difference& difference, std::string passed)
         shown += edit.count;
         const bool missing = edit.kind == firewall::Edit::Kind::add;
         const auto text = edit.text.empty() ? edit.object : edit.text;
-        decision.findings.push_back(filter_finding(edit.object, missing ? text : "not there", missing ? "missing" : text));
+        decision.findings.push_back(filter_finding(subject_of(edit), missing ? text : "not there", missing ? "missing" : text));
     }
     if (total > shown)
         decision.findings.push_back(
@@ -101,8 +107,12 @@ std::string quoted(std::string_view word) {
     return text + "'";
 }
 
-/// Bypasses that the guard's own chains judge all the same are mentioned, not counted.
-bool still_judged(const Bypass&) { return false; }
+/// "table ip nat chain PREROUTING" as nft's commands name it: "ip nat PREROUTING".
+std::string chain_words(std::string_view subject) {
+    const auto at = subject.find(" chain ");
+    if (!subject.starts_with("table ") || at == std::string_view::npos) return std::string(subject);
+    return fmt::format("{} {}", subject.substr(6, at - 6), subject.substr(at + 7));
+}
 
 struct BypassAdvice {
     std::string expected;
@@ -112,40 +122,51 @@ struct BypassAdvice {
 BypassAdvice advice(const Bypass& bypass) {
     using enum Bypass::Kind;
     const auto subject = quoted(bypass.subject);
+    const auto find_rule = fmt::format("nft -a list chain {} shows its handle for nft delete rule", chain_words(bypass.subject));
     switch (bypass.kind) {
         case xdp:
             return {"no XDP program: it takes packets before any rule sees them", fmt::format("ip link set dev {} xdp off", subject)};
         case tc:
-            return {"no tc action that redirects: it takes packets before any rule sees them",
-                    fmt::format("tc qdisc del dev {} clsact", subject)};
+            return {"no tc filter that moves or rewrites packets: it works before any rule, or after the last",
+                    fmt::format("tc filter del dev {} ingress (or egress, as observed), or only the filter that tc filter show names",
+                                subject)};
         case netdev_chain:
-            return {"no netdev chain that forwards packets before the guard's chains",
-                    fmt::format("nft delete {}, or only its fwd and dup rules", bypass.subject)};
+            return {"no netdev chain that moves or rewrites packets before the guard sees them",
+                    fmt::format("nft delete chain {}, or only the rules that were observed", chain_words(bypass.subject))};
         case flowtable:
-            return {"no flowtable: packets of an offloaded flow skip the guard, so a withdrawn source keeps its connection",
-                    fmt::format("nft delete {}, after the rules that add flows to it", bypass.subject)};
+            return {"no flowtable in use: packets of its flows skip the guard, so a withdrawn source keeps its connection",
+                    fmt::format("remove the rules that add flows to it, then nft delete {}", bypass.subject)};
         case macvlan:
-            return {"no macvlan or ipvlan child in another namespace: its packets leave the interface below our hooks",
-                    fmt::format("ip link delete {} in the namespace that holds it, or filter there as well", subject)};
+            return {"no macvlan or ipvlan that belongs to another namespace or a program: its packets leave the interface below our hooks",
+                    fmt::format("attach the container or virtual machine on {} to a bridge instead, or filter inside it", bypass.subject)};
         case route_localnet:
             return {"route_localnet 0: with 1 a neighbour reaches listeners on 127.0.0.1",
-                    fmt::format("set the sysctl route_localnet of {} to 0", subject)};
+                    fmt::format("sysctl -w net/ipv4/conf/{}/route_localnet=0", subject)};
         case redirect:
-            return {"no redirect to a guarded port by others: it opens the port under another number",
-                    fmt::format("remove the redirecting rule from {}, or guard the port it listens on", bypass.subject)};
+            return {"no redirect to a guarded port that the guard does not judge", "remove the redirecting rule: " + find_rule};
         case transparent_proxy:
-            return {"no tproxy rule to a guarded port by others", fmt::format("remove the tproxy rule from {}", bypass.subject)};
+            return {"no tproxy rule for a guarded port that the guard does not judge", "remove the tproxy rule: " + find_rule};
         case rewrite:
-            return {"no rule of others that rewrites addresses or ports before the guard judges them",
-                    fmt::format("remove the rewriting rule from {}: the guard would judge what it wrote", bypass.subject)};
+            return {"no rule of others that rewrites packets: the guard would judge what it wrote",
+                    "remove the rewriting rule: " + find_rule};
     }
     return {};
 }
 
-}  // namespace
+/// The ways around that are none while the guard is in force. Container engines bring many.
+std::string covered_text(const std::vector<Bypass>& bypasses) {
+    constexpr std::ptrdiff_t most_named = 3;
+    const auto total = std::ranges::count_if(bypasses, &Bypass::covered);
+    std::string text;
+    std::ptrdiff_t named = 0;
+    for (const auto& bypass : bypasses) {
+        if (!bypass.covered || named == most_named) continue;
+        text += fmt::format("{} {} ({})", named++ == 0 ? "; covered by the guard:" : ",", bypass.subject, bypass.observed);
+    }
+    return total > most_named ? fmt::format("{} and {} more", text, total - most_named) : text;
+}
 
-namespace {
-
+/// The ruleset of a policy on this host.
 Result<Ruleset> ruleset_of(const FirewallPolicy& policy, const Facts& facts) {
     if (!facts.firewall) return std::unexpected(facts.firewall.error());
     if (!facts.links) return std::unexpected(facts.links.error());
@@ -196,12 +217,8 @@ Decision decide_bypass(const Policy& policy, const Facts& facts) {
     if (policy.firewall.services.empty()) return not_applicable("the policy guards no port, so there is no filter to go around");
     if (!facts.bypasses) return unknown(facts.bypasses.error());
     Decision decision;
-    std::string judged;
     for (const auto& bypass : *facts.bypasses) {
-        if (still_judged(bypass)) {
-            judged += fmt::format("; {} ({}) is judged by the guard all the same", bypass.subject, bypass.observed);
-            continue;
-        }
+        if (bypass.covered) continue;
         auto [expected, remedy] = advice(bypass);
         decision.findings.push_back(
             {bypass.subject, std::move(expected), bypass.observed, {}, Evidence::kernel, {false, std::move(remedy)}});
@@ -210,7 +227,7 @@ Decision decide_bypass(const Policy& policy, const Facts& facts) {
     decision.verdict = ways == 0 ? Verdict::pass : Verdict::fail;
     decision.reason = ways == 0 ? "nothing was found that moves packets around the filter"
                                 : fmt::format("{} way{} around the filter", ways, ways == 1 ? "" : "s");
-    decision.reason += judged;
+    decision.reason += covered_text(*facts.bypasses);
     return decision;
 }
 

@@ -166,8 +166,8 @@ void Batch::end(const nlmsghdr* message) {
     bytes_.insert(bytes_.end(), first, first + NLMSG_ALIGN(message->nlmsg_len));
 }
 
-void Batch::add_table(std::uint32_t flags, const std::string& name) {
-    auto* message = begin(NFT_MSG_NEWTABLE, NLM_F_CREATE, "add the table");
+void Batch::add_table(std::uint32_t flags, const std::string& name, bool exclusive) {
+    auto* message = begin(NFT_MSG_NEWTABLE, static_cast<std::uint16_t>(NLM_F_CREATE | (exclusive ? NLM_F_EXCL : 0)), "add the table");
     const Handle<nftnl_table, nftnl_table_free> object{nftnl_table_alloc()};
     nftnl_table_set_str(object.get(), NFTNL_TABLE_NAME, name.c_str());
     nftnl_table_set_u32(object.get(), NFTNL_TABLE_FLAGS, flags);

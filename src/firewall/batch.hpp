@@ -21,7 +21,8 @@ public:
     /// `generation`: the one this batch assumes; nullopt for one that fits any.
     explicit Batch(std::optional<std::uint32_t> generation);
 
-    void add_table(std::uint32_t flags, const std::string& name = std::string(table_name));
+    /// `exclusive`: EEXIST where there is one already.
+    void add_table(std::uint32_t flags, const std::string& name = std::string(table_name), bool exclusive = false);
     void delete_table();
     void add_counter(const CounterValue& counter);
     void delete_counter(const std::string& name);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <map>
 
 #include <libnftnl/expr.h>
 #include <libnftnl/rule.h>
@@ -46,7 +47,7 @@ Read read_meta(const nftnl_expr* e) {
 }
 
 Read read_payload(const nftnl_expr* e) {
-    if (has(e, NFTNL_EXPR_PAYLOAD_SREG)) return expr::Foreign{"payload write"};
+    if (has(e, NFTNL_EXPR_PAYLOAD_SREG)) return {};
     const auto base = number(e, NFTNL_EXPR_PAYLOAD_BASE);
     if (number(e, NFTNL_EXPR_PAYLOAD_DREG) != NFT_REG_1 || (base != NFT_PAYLOAD_NETWORK_HEADER && base != NFT_PAYLOAD_TRANSPORT_HEADER)) return {};
     return expr::Payload{base == NFT_PAYLOAD_NETWORK_HEADER ? expr::Payload::Base::network : expr::Payload::Base::transport,
@@ -138,21 +139,68 @@ constexpr std::array<Reader, 13> readers{{{"meta", read_meta},
                                           {"reject", read_reject},
                                           {"immediate", read_verdict}}};
 
-/// Where a redirection leads is worth a word to whoever reads about it.
-std::string foreign_name(const nftnl_expr* e, std::string name) {
-    if (name == "nat") return number(e, NFTNL_EXPR_NAT_TYPE) == NFT_NAT_DNAT ? "dnat" : "snat";
-    if (name == "match" || name == "target") return "xt " + text(e, name == "match" ? std::uint16_t{NFTNL_EXPR_MT_NAME} : std::uint16_t{NFTNL_EXPR_TG_NAME});
-    if (name == "meta") return has(e, NFTNL_EXPR_META_SREG) ? "meta set" : "meta";
-    if (name == "immediate") return fmt::format("load 0x{:02x}", fmt::join(data(e, NFTNL_EXPR_IMM_DATA), ""));
+/// What earlier expressions of the rule put into each register: where a redirection leads, if that is a constant.
+using Loaded = std::map<std::uint32_t, std::vector<std::uint8_t>>;
+
+std::string port_in(const Loaded& loaded, const nftnl_expr* e, std::uint16_t attribute) {
+    if (!has(e, attribute)) return {};
+    const auto found = loaded.find(number(e, attribute));
+    return found == loaded.end() || found->second.size() < 2 ? "" : fmt::format(":{}", found->second[0] << 8 | found->second[1]);
+}
+
+std::string address_in(const Loaded& loaded, const nftnl_expr* e, std::uint16_t attribute) {
+    if (!has(e, attribute)) return {};
+    const auto found = loaded.find(number(e, attribute));
+    if (found == loaded.end() || (found->second.size() != 4 && found->second.size() != 16)) return {};
+    Address address{found->second.size() == 4 ? Family::ip4 : Family::ip6, {}};
+    std::ranges::copy(found->second, address.bytes.begin());
+    return address.family == Family::ip4 ? to_text(address) : "[" + to_text(address) + "]";
+}
+
+std::string leading_to(std::string name, const std::string& address, const std::string& port) {
+    if (!address.empty() || !port.empty()) name += " to " + address + port;
     return name;
 }
 
-Expression read_expression(const nftnl_expr* e) {
+std::string written_field(const nftnl_expr* e) {
+    struct Field {
+        std::uint32_t base, offset;
+        std::string_view name;
+    };
+    constexpr std::array<Field, 6> fields{{{NFT_PAYLOAD_NETWORK_HEADER, 12, "ip saddr"},
+                                           {NFT_PAYLOAD_NETWORK_HEADER, 16, "ip daddr"},
+                                           {NFT_PAYLOAD_NETWORK_HEADER, 8, "ip6 saddr"},
+                                           {NFT_PAYLOAD_NETWORK_HEADER, 24, "ip6 daddr"},
+                                           {NFT_PAYLOAD_TRANSPORT_HEADER, 0, "th sport"},
+                                           {NFT_PAYLOAD_TRANSPORT_HEADER, 2, "th dport"}}};
+    const auto base = number(e, NFTNL_EXPR_PAYLOAD_BASE), offset = number(e, NFTNL_EXPR_PAYLOAD_OFFSET), length = number(e, NFTNL_EXPR_PAYLOAD_LEN);
+    for (const auto& field : fields)
+        if (field.base == base && field.offset == offset && (base == NFT_PAYLOAD_TRANSPORT_HEADER ? length == 2 : length == (field.name.starts_with("ip6") ? 16U : 4U)))
+            return fmt::format("payload write {}", field.name);
+    return "payload write";
+}
+
+std::string foreign_name(const nftnl_expr* e, const std::string& name, const Loaded& loaded) {
+    if (name == "redir") return leading_to(name, "", port_in(loaded, e, NFTNL_EXPR_REDIR_REG_PROTO_MIN));
+    if (name == "tproxy") return leading_to(name, address_in(loaded, e, NFTNL_EXPR_TPROXY_REG_ADDR), port_in(loaded, e, NFTNL_EXPR_TPROXY_REG_PORT));
+    if (name == "nat" && number(e, NFTNL_EXPR_NAT_TYPE) != NFT_NAT_DNAT) return "nat snat";
+    if (name == "nat") return leading_to("nat dnat", address_in(loaded, e, NFTNL_EXPR_NAT_REG_ADDR_MIN), port_in(loaded, e, NFTNL_EXPR_NAT_REG_PROTO_MIN));
+    if (name == "match" || name == "target") return "xt " + text(e, name == "match" ? std::uint16_t{NFTNL_EXPR_MT_NAME} : std::uint16_t{NFTNL_EXPR_TG_NAME});
+    if (name == "payload" && has(e, NFTNL_EXPR_PAYLOAD_SREG)) return written_field(e);
+    if (name == "meta" && has(e, NFTNL_EXPR_META_SREG)) return "meta set";
+    return name;
+}
+
+Expression read_expression(const nftnl_expr* e, Loaded& loaded) {
     const std::string name = nftnl_expr_get_str(e, NFTNL_EXPR_NAME);
+    if (name == "immediate" && has(e, NFTNL_EXPR_IMM_DATA)) {
+        loaded[number(e, NFTNL_EXPR_IMM_DREG)] = data(e, NFTNL_EXPR_IMM_DATA);
+        return expr::Foreign{fmt::format("load 0x{:02x}", fmt::join(data(e, NFTNL_EXPR_IMM_DATA), ""))};
+    }
     const auto reader = std::ranges::find(readers, std::string_view(name), &Reader::name);
     if (reader != readers.end())
         if (auto read = reader->read(e)) return *std::move(read);
-    return expr::Foreign{foreign_name(e, name)};
+    return expr::Foreign{foreign_name(e, name, loaded)};
 }
 
 int keep_comment(const nftnl_udata* attribute, void* result) {
@@ -173,7 +221,8 @@ Rule read_rule(const nftnl_rule* rule) {
         nftnl_udata_parse(bytes, length, keep_comment, &result.comment);
     }
     const Handle<nftnl_expr_iter, nftnl_expr_iter_destroy> each{nftnl_expr_iter_create(rule)};
-    while (const nftnl_expr* e = nftnl_expr_iter_next(each.get())) result.expressions.push_back(read_expression(e));
+    Loaded loaded;
+    while (const nftnl_expr* e = nftnl_expr_iter_next(each.get())) result.expressions.push_back(read_expression(e, loaded));
     return result;
 }
 

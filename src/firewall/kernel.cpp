@@ -175,8 +175,8 @@ private:
 };
 
 /// The whole table, in the order in which things are referred to.
-void write_all(Batch& batch, const Ruleset& to, std::uint32_t flags, std::span<const CounterValue> values) {
-    batch.add_table(flags);
+void write_all(Batch& batch, const Ruleset& to, std::uint32_t flags, std::span<const CounterValue> values, bool exclusive = false) {
+    batch.add_table(flags, std::string(table_name), exclusive);
     for (const auto& name : to.counters) {
         const auto known = std::ranges::find(values, name, &CounterValue::name);
         batch.add_counter(known == values.end() ? CounterValue{name} : *known);
@@ -366,6 +366,7 @@ Result<Live> Kernel::commit(const Live& from, const Ruleset& to, Ownership owner
     if (batch.empty()) return from;
     batch.finish(true);
     TRY(channel().transact(batch));
+    last_commit_ = std::chrono::steady_clock::now();
     TRY(verify(to));
     // Elements alone change no handle: what is known stays true, one generation later.
     const bool same_structure = !whole && batch.only_elements();
@@ -397,15 +398,17 @@ Result<Live> Kernel::remove(const Live& from) {
 Kernel::Prepared Kernel::prepare(const Ruleset& to, Ownership ownership, std::span<const CounterValue> counters) const {
     const auto flags = ownership == Ownership::owned ? owned_flags : 0U;
     Batch batch(std::nullopt);
-    batch.add_table(flags);  // so that deleting it succeeds whether or not somebody made one
-    batch.delete_table();
-    write_all(batch, to, flags, counters);
+    write_all(batch, to, flags, counters, true);
     batch.finish(true);
     const auto last = batch.last_sequence();
     return {batch.take(), last};
 }
 
-Result<> Kernel::send(const Prepared& prepared) { return channel().transact(prepared.batch, prepared.last_sequence, nullptr); }
+Result<> Kernel::send(const Prepared& prepared) {
+    TRY(channel().transact(prepared.batch, prepared.last_sequence, nullptr));
+    last_commit_ = std::chrono::steady_clock::now();
+    return {};
+}
 
 Result<bool> Kernel::can_own() const {
     // A table of another name, and no end to the batch: nothing is ever made.

@@ -30,6 +30,9 @@ constexpr std::array<Kind, 7> kinds{{{NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE, "table
                                      {NFT_MSG_NEWOBJ, NFT_MSG_DELOBJ, "counter", NFTA_OBJ_TABLE, NFTA_OBJ_NAME},
                                      {NFT_MSG_NEWFLOWTABLE, NFT_MSG_DELFLOWTABLE, "flowtable", NFTA_FLOWTABLE_TABLE, NFTA_FLOWTABLE_NAME}}};
 
+/// Notifications of elements do not say how wide a key is; our names do.
+std::size_t width_of_set(std::string_view name) { return name.contains("_ip6_") || name == "guard_containers" ? 16 : 4; }
+
 std::string rule_text(const nlmsghdr& message) {
     const Handle<nftnl_rule, nftnl_rule_free> rule{nftnl_rule_alloc()};
     return nftnl_rule_nlmsg_parse(&message, rule.get()) == 0 ? to_text(read_rule(rule.get())) : "";
@@ -78,8 +81,10 @@ struct Monitor::Inbox {
         if (elements) {
             auto& bytes = (added_it ? added : removed)[name];
             const auto before = bytes.size();
-            if (before < most_keys) append_keys(message, name.contains("_ip6_") || name == "guard_containers" ? 16 : 4, bytes);
+            if (before < most_keys) append_keys(message, width_of_set(name), bytes);
+            else change.incomplete = true;
         }
+        if (kind.removed == NFT_MSG_DELSET && !added_it) change.replaced_sets.push_back(name);
         auto what = fmt::format("{} {} {}", kind.noun, name, added_it ? "added" : "deleted");
         if (kind.added == NFT_MSG_NEWRULE) what += ": " + rule_text(message);
         if (change.what.empty() || change.what.back() != what) note(std::move(what));
@@ -88,7 +93,7 @@ struct Monitor::Inbox {
     Change finish() {
         const auto pack = [](std::map<std::string, std::vector<std::uint8_t>>& from) {
             std::map<std::string, PackedKeys> result;
-            for (auto& [name, bytes] : from) result.emplace(name, PackedKeys(name.contains("_ip6_") || name == "guard_containers" ? 16 : 4, std::move(bytes)));
+            for (auto& [name, bytes] : from) result.emplace(name, PackedKeys(width_of_set(name), std::move(bytes)));
             from.clear();
             return result;
         };

@@ -32,6 +32,17 @@ std::vector<PortRange> guarded_ports(const Policy& policy) {
     return ports;
 }
 
+/// Those guarded ports that should be Prometheus' own: where the policy says where it listens, only these.
+std::vector<PortRange> prometheus_ports(const Policy& policy) {
+    auto ports = guarded_ports(policy);
+    const auto& listen = policy.prometheus.listen;
+    if (listen.empty()) return ports;
+    std::vector<PortRange> own;
+    for (const auto& endpoint : listen)
+        if (std::ranges::any_of(ports, [&](PortRange range) { return range.first <= endpoint.port && endpoint.port <= range.last; })) own.push_back({endpoint.port, endpoint.port});
+    return own;
+}
+
 /// Whether the ruleset would still let a live connection's packets in.
 bool survives(const Ruleset& ruleset, const Connection& connection) {
     const auto& remote = connection.remote.address;
@@ -72,19 +83,31 @@ Result<> Engine::look() {
 
 Result<FirewallFacts> Engine::firewall_facts() {
     TRY(look());
-    FirewallFacts facts{live_->ruleset, live_->generation, live_->owner != 0 && live_->owner == kernel_.port_id(), live_->counters};
-    if (live_->ruleset) facts.counters = TRY(kernel_.counters());
+    return FirewallFacts{live_->ruleset, live_->generation, live_->owner != 0 && live_->owner == kernel_.port_id(), live_->counters};
+}
+
+/// What the table and its policy depend on, and nothing else: this is on the way from a drift to its undoing.
+Facts Engine::observe_filter() {
+    Facts facts;
+    facts.probe_user = probe_user();
+    facts.firewall = firewall_facts();
+    if (!links_ || !links_watched_) {
+        auto links = host::read_links();
+        if (links) links_ = *std::move(links);
+        else facts.links = std::unexpected(links.error());
+    }
+    if (facts.links) facts.links = *links_;
+    facts.links_watched = links_watched_;
     return facts;
 }
 
 Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
     const auto asked = [&](std::string_view control) { return only.empty() || std::ranges::find(only, control) != only.end(); };
-    Facts facts;
+    auto facts = observe_filter();
     facts.now = std::chrono::system_clock::now();
     facts.host = host_name();
-    facts.probe_user = probe_user();
-    facts.firewall = firewall_facts();
-    facts.links = host::read_links();
+    if (facts.firewall && facts.firewall->live)
+        if (auto counters = kernel_.counters()) facts.firewall->counters = *std::move(counters);
     facts.links_watched = links_watched_ || (live_ && live_->ruleset && !names_engines(*live_->ruleset));
     if (asked("network.bypass") && facts.links) {
         const auto foreign = firewall::read_foreign(kernel_);
@@ -95,9 +118,8 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
 }
 
 Facts Engine::observe_for_apply(const Policy& policy) {
-    const std::string only(filter_control);
-    auto facts = observe(policy, {&only, 1});
-    if (!links_watched_) facts.links_watched = false;  // what is made now is not kept up to date with the links
+    auto facts = observe_filter();
+    facts.now = std::chrono::system_clock::now();
     facts.connections = host::read_connections(guarded_ports(policy));
     return facts;
 }
@@ -124,10 +146,8 @@ Plan Engine::plan(const Policy& policy, const Facts& facts) {
 Result<bool> Engine::enforce(const Policy* policy) {
     const Policy nothing;
     for (int attempt = 1;; ++attempt) {
-        const std::string only(filter_control);
-        auto facts = observe(policy == nullptr ? nothing : *policy, {&only, 1});
+        const auto facts = observe_filter();
         if (!facts.firewall) return std::unexpected(facts.firewall.error());
-        if (!links_watched_) facts.links_watched = false;
         const auto target = TRY(wanted(policy == nullptr ? nothing : *policy, facts));
         const auto ownership = ownership_.value_or(live_->ruleset ? firewall::ownership_of(*live_) : firewall::Ownership::plain);
         const auto before = live_->generation;
@@ -144,7 +164,7 @@ Result<bool> Engine::enforce(const Policy* policy) {
 Result<> Engine::refuse(const Candidate& candidate, const ApplyRequest& request, const Facts& facts, const Plan& plan) {
     if (TRY(state_.trial())) return fail(Code::conflict, "apply", "", "a trial is waiting: 'promwarden confirm' keeps it, 'promwarden undo' ends it");
     if (request.force) return {};
-    const auto ports = guarded_ports(candidate.policy);
+    const auto ports = prometheus_ports(candidate.policy);
     if (TRY(state_.guarded_ports()).empty()) {  // the first apply: nobody vouched for this port yet
         auto listeners = TRY(host::read_listeners());
         host::find_holders(listeners, ports);
@@ -227,6 +247,39 @@ Result<bool> Engine::settle() {
     TRY(return_to(TRY(state_.accepted())));
     TRY(state_.end_trial());
     return true;
+}
+
+Result<> Engine::follow(const firewall::Change& change) {
+    if (!live_ || !live_->ruleset || change.incomplete) {
+        live_.reset();
+        return {};
+    }
+    auto now = TRY(kernel_.read(firewall::Elements::none));
+    for (auto& set : now.ruleset ? now.ruleset->sets : std::vector<Set>{}) {
+        const auto* old = live_->ruleset->set(set.name);
+        const bool replaced = change.table_removed || std::ranges::find(change.replaced_sets, set.name) != change.replaced_sets.end();
+        if (old == nullptr || replaced) continue;  // not known: whoever wants it right makes it anew
+        set.elements = old->elements;
+        const auto none = PackedKeys(key_width(set.type));
+        const auto added = change.added_elements.find(set.name), removed = change.removed_elements.find(set.name);
+        if (set.elements == nullptr || (added == change.added_elements.end() && removed == change.removed_elements.end())) continue;
+        set.elements = std::make_shared<PackedKeys>(set.elements->changed(removed == change.removed_elements.end() ? none : removed->second,
+                                                                          added == change.added_elements.end() ? none : added->second));
+    }
+    live_ = std::move(now);
+    return {};
+}
+
+Result<> Engine::restored() {
+    auto now = TRY(kernel_.read(firewall::Elements::none));
+    if (!live_ || !live_->ruleset || !now.ruleset) {
+        live_.reset();
+        return {};
+    }
+    for (auto& set : now.ruleset->sets)
+        if (const auto* old = live_->ruleset->set(set.name); old != nullptr) set.elements = old->elements;
+    live_ = std::move(now);
+    return {};
 }
 
 void Engine::passed(std::uint32_t generation) {

@@ -27,7 +27,9 @@ Policy guarded_policy() {
     policy.path = "/etc/promwarden/policy.toml";
     policy.sha256 = sha256("policy");
     const std::vector<Cidr> office{parse_cidr("10.0.0.0/8").value(), parse_cidr("192.168.1.0/24").value()};
-    policy.firewall.sources = {{"office", {}, make_networks(office)}};
+    policy.firewall.sources.resize(1);
+    policy.firewall.sources[0].name = "office";
+    policy.firewall.sources[0].networks = make_networks(office);
     policy.firewall.services = {service("prometheus", 9090)};
     return policy;
 }
@@ -240,6 +242,7 @@ TEST_CASE("packet-filter: each way in which the live table can differ is a findi
     }
     const auto decision = decide(filter, policy, facts);
     CHECK(decision.verdict == Verdict::fail);
+    CHECK(std::ranges::all_of(decision.findings, [](const Finding& finding) { return finding.subject.contains(' '); }));
     CHECK(std::ranges::any_of(decision.findings, [&](const Finding& finding) {
         return (finding.subject + finding.expected + finding.observed).find(named) != std::string::npos && !finding.expected.empty() &&
                !finding.observed.empty();
@@ -306,6 +309,18 @@ TEST_CASE("local-users: services that anyone may reach are said, not failed") {
     CHECK(decision.reason.find("reach prometheus; anyone on this host reaches alertmanager") != std::string::npos);
 }
 
+TEST_CASE("local-users in mode audit: what is not enforced fails there, and is not missed by packet-filter") {
+    auto policy = guarded_policy();
+    policy.firewall.services[0].local_users = std::vector<Account>{{"root", 0}};
+    policy.controls[users] = Mode::audit;
+    const auto facts = obeying(policy);
+    CHECK(decide(filter, policy, facts).verdict == Verdict::pass);
+    CHECK(decide(containers, policy, facts).verdict == Verdict::pass);
+    const auto decision = decide(users, policy, facts);
+    CHECK(decision.verdict == Verdict::fail);
+    CHECK(decision.reason.starts_with("users that the policy does not name may reach prometheus over loopback"));
+}
+
 TEST_CASE("the probe's user belongs to the desired ruleset") {
     auto policy = guarded_policy();
     policy.firewall.services[0].local_users = std::vector<Account>{{"root", 0}};
@@ -333,14 +348,14 @@ TEST_CASE("bypass: one finding each, with the command that removes it") {
         const char *subject, *remedy;
     };
     const Case cases[] = {{Kind::xdp, "eth0", "ip link set dev eth0 xdp off"},
-                          {Kind::tc, "eth0", "tc qdisc del dev eth0 clsact"},
-                          {Kind::netdev_chain, "chain netdev t early", "nft delete chain netdev t early"},
+                          {Kind::tc, "eth0", "tc filter del dev eth0 ingress"},
+                          {Kind::netdev_chain, "table netdev t chain early", "nft delete chain netdev t early"},
                           {Kind::flowtable, "flowtable inet t fast", "nft delete flowtable inet t fast"},
-                          {Kind::macvlan, "macvlan0", "ip link delete macvlan0"},
-                          {Kind::route_localnet, "eth0", "route_localnet of eth0 to 0"},
-                          {Kind::redirect, "table ip nat chain PREROUTING", "redirecting rule from table ip nat chain PREROUTING"},
-                          {Kind::transparent_proxy, "table ip mangle chain PREROUTING", "tproxy rule from table ip mangle"},
-                          {Kind::rewrite, "table ip raw chain PREROUTING", "rewriting rule from table ip raw"}};
+                          {Kind::macvlan, "eth0, eth1", "on eth0, eth1 to a bridge"},
+                          {Kind::route_localnet, "eth0", "sysctl -w net/ipv4/conf/eth0/route_localnet=0"},
+                          {Kind::redirect, "table ip nat chain PREROUTING", "redirecting rule: nft -a list chain ip nat PREROUTING"},
+                          {Kind::transparent_proxy, "table ip mangle chain PREROUTING", "tproxy rule: nft -a list chain ip mangle PREROUTING"},
+                          {Kind::rewrite, "table ip raw chain PREROUTING", "rewriting rule: nft -a list chain ip raw PREROUTING"}};
     const auto policy = guarded_policy();
     auto facts = obeying(policy);
     std::set<std::string> expectations;
@@ -360,13 +375,32 @@ TEST_CASE("bypass: one finding each, with the command that removes it") {
     CHECK(expectations.size() == std::size(cases));
 }
 
+TEST_CASE("bypass: what the guard still judges is mentioned, not failed") {
+    using Kind = Bypass::Kind;
+    const auto policy = guarded_policy();
+    auto facts = obeying(policy);
+    const Bypass nat{Kind::redirect, "table ip nat chain DOCKER", "destination translated", true};
+    facts.bypasses = std::vector<Bypass>{nat};
+    auto decision = decide(bypass, policy, facts);
+    CHECK(decision.verdict == Verdict::pass);
+    CHECK(decision.findings.empty());
+    CHECK(decision.reason.ends_with("; covered by the guard: table ip nat chain DOCKER (destination translated)"));
+
+    facts.bypasses = std::vector<Bypass>{{Kind::xdp, "eth0", "program 7"}, nat, nat, nat, nat, nat};
+    decision = decide(bypass, policy, facts);
+    CHECK(decision.verdict == Verdict::fail);
+    CHECK(decision.findings.size() == 1);
+    CHECK(decision.reason.starts_with("1 way around the filter; covered by the guard: "));
+    CHECK(decision.reason.ends_with(") and 2 more"));
+}
+
 TEST_CASE("bypass: an interface's name is quoted where a shell would run it") {
     const auto policy = guarded_policy();
     auto facts = obeying(policy);
-    facts.bypasses = std::vector<Bypass>{{Bypass::Kind::xdp, "a;reboot", ""}, {Bypass::Kind::tc, "it's", ""}};
+    facts.bypasses = std::vector<Bypass>{{Bypass::Kind::xdp, "a;reboot", ""}, {Bypass::Kind::xdp, "it's", ""}};
     const auto decision = decide(bypass, policy, facts);
     CHECK(decision.findings[0].remedy.summary == "ip link set dev 'a;reboot' xdp off");
-    CHECK(decision.findings[1].remedy.summary == "tc qdisc del dev 'it'\\''s' clsact");
+    CHECK(decision.findings[1].remedy.summary == "ip link set dev 'it'\\''s' xdp off");
 }
 
 // ---- evaluate -------------------------------------------------------------------------------------------------------

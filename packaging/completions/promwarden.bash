@@ -1,0 +1,37 @@
+# bash completion for promwarden
+_promwarden_controls() { promwarden explain 2>/dev/null | grep -oE '^ *[a-z]+\.[a-z-]+'; }
+
+_promwarden() {
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} word command='' words
+    COMPREPLY=()
+    local commands='check plan apply confirm undo status watch history why policy explain'
+    local options='--policy --state --socket --help'
+    local report='--format --output --only --fail-on'
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        case " $commands " in *" $word "*) command=$word; break ;; esac
+    done
+
+    case $previous in
+        --policy|--output|--socket|--state) compopt -o default; return ;;
+        --format) words='text json' ;;
+        --fail-on) words='critical high medium low' ;;
+        --only|--control) words=$(_promwarden_controls) ;;
+        --confirm-within) words='60s 5m' ;;
+        --since) words='1h 24h 7d' ;;
+        *)
+            case $command in
+                '') words="$commands $options --version" ;;
+                check|plan|status) words="$options $report" ;;
+                apply) words="$options $report --confirm-within --force" ;;
+                undo) words="$options --format --output --all" ;;
+                history) words="$options --format --output --since --control" ;;
+                policy)
+                    [ "$previous" != check ] || { compopt -o default; return; }
+                    words="check show $options --format --output" ;;
+                explain) words="$(_promwarden_controls) $options --format --output" ;;
+                *) words="$options --format --output" ;;
+            esac ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+}
+complete -F _promwarden promwarden

@@ -1,0 +1,144 @@
+// The agent's parts and what they share.
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "promwarden/agent.hpp"
+#include "promwarden/host.hpp"
+#include "promwarden/varlink.hpp"
+
+namespace promwarden {
+
+using Clock = std::chrono::steady_clock;
+using EventSource = Handle<sd_event_source, sd_event_source_disable_unref>;
+
+/// Tells the journal and, where nobody else listens, standard error.
+void log_event(const Event& event);
+void log_problem(const std::string& text);
+
+/// Who made a change: asked at once, because the process will be gone soon.
+Actor actor_of(const firewall::Generation& generation);
+
+/// How changes of the table are noticed.
+enum class Watching : std::uint8_t { nothing, notifications, generation };
+
+class Agent {
+public:
+    static Result<std::unique_ptr<Agent>> start(const AgentOptions& options);
+    Result<> run();
+
+    // ---- api.cpp: what the socket offers
+    varlink::Service service();
+
+private:
+    Agent(const AgentOptions& options, Engine engine, sd_event* loop) : options_(options), engine_(std::move(engine)), loop_(loop) {}
+
+    // ---- agent.cpp: the loop, the policy
+    Result<> begin();
+    Result<> load_in_force();
+    void protect_without_policy();
+    Result<> watch_signals();
+    Result<> watch_trial();
+    void on_trial_over();
+    void recheck();
+    void arm_recheck();
+    std::expected<Candidate, Diagnostics> read_disk();
+    void compare_disk();
+    Result<> watch_disk();
+    Result<Plan> take(Candidate candidate, ApplyRequest request);
+    void accept_in_force();
+    void accept_soon();
+    void record(Event event);
+    Event event(Event::Kind kind, std::string subject, std::string expected, std::string observed) const;
+    [[nodiscard]] const Policy* policy() const;  // the one in force, else the one on disk: what is reported about
+    [[nodiscard]] bool enforcing() const;
+    const Report& report();
+
+    // ---- guard.cpp: the watch over the table
+    void choose_ownership();
+    Result<> watch_table();
+    void watch_by_generation(std::string reason);
+    void on_notifications();
+    void on_generation_tick();
+    void on_links();
+    void on_drift(const firewall::Change* change, Clock::time_point since, std::vector<std::string> what);
+    void heal(const firewall::Change* change, Clock::time_point since, const Event& drift);
+    Result<> restore(const firewall::Change* change);
+    void prepare();
+
+    // ---- status.cpp
+    Json status();
+    std::string metrics();
+
+    // ---- api.cpp
+    void on_apply(varlink::Call call);
+    void on_reload(varlink::Call call);
+    void on_undo(varlink::Call call);
+    void on_confirm(varlink::Call call);
+    void on_report(varlink::Call call);
+    void on_history(varlink::Call call);
+    void on_plan(varlink::Call call);
+
+    template <void (Agent::*Method)()>
+    static int call(sd_event_source*, void* agent) {
+        (static_cast<Agent*>(agent)->*Method)();
+        return 0;
+    }
+    template <void (Agent::*Method)()>
+    static int call_io(sd_event_source*, int, std::uint32_t, void* agent) {
+        (static_cast<Agent*>(agent)->*Method)();
+        return 0;
+    }
+    template <void (Agent::*Method)()>
+    static int call_time(sd_event_source*, std::uint64_t, void* agent) {
+        (static_cast<Agent*>(agent)->*Method)();
+        return 0;
+    }
+    /// A timer that fires once, `after` from now.
+    template <void (Agent::*Method)()>
+    void once(EventSource& source, std::chrono::microseconds after, std::chrono::microseconds accuracy);
+
+    AgentOptions options_;
+    Engine engine_;
+    Handle<sd_event, sd_event_unref> loop_;
+    Clock::time_point started_ = Clock::now();
+
+    std::optional<Candidate> in_force_;
+    std::optional<Candidate> on_disk_;  // the last that could be read
+    std::string disk_problem_;          // why the one there now could not; without quotes
+    bool disk_differs_ = false;
+    ParsedLists lists_;
+    bool trial_ = false;
+    bool accept_pending_ = false;
+
+    Watching watching_ = Watching::nothing;
+    std::string watching_reason_;
+    firewall::Ownership ownership_ = firewall::Ownership::plain;
+    std::string ownership_reason_;
+    std::optional<firewall::Monitor> monitor_;
+    std::optional<host::LinkMonitor> links_;
+    std::optional<firewall::Kernel::Prepared> prepared_;
+    Backoff backoff_;
+    std::optional<Clock::time_point> open_since_;  // drift that waits to be healed
+    Clock::time_point last_good_ = Clock::now();
+
+    std::optional<Report> report_;
+    Clock::time_point reported_{};
+    std::optional<Event> last_drift_, last_heal_;
+
+    std::unique_ptr<varlink::Server> server_;
+    varlink::Subscribers watchers_;
+    Fd inotify_;
+    EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_;
+    std::vector<EventSource> signals_;
+};
+
+template <void (Agent::*Method)()>
+void Agent::once(EventSource& source, std::chrono::microseconds after, std::chrono::microseconds accuracy) {
+    sd_event_source* made = nullptr;
+    sd_event_add_time_relative(loop_.get(), &made, CLOCK_BOOTTIME, static_cast<std::uint64_t>(std::max<std::int64_t>(after.count(), 0)),
+                               static_cast<std::uint64_t>(accuracy.count()), call_time<Method>, this);
+    source.reset(made);
+}
+
+}  // namespace promwarden

@@ -1,0 +1,229 @@
+// The socket's methods: one row each, with who may call it.
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "agent.hpp"
+
+namespace promwarden {
+
+namespace {
+
+using varlink::Access;
+using varlink::Call;
+using varlink::Streaming;
+
+constexpr std::string_view description = R"(# What promwarden knows of this host, and what root may ask it to do.
+# Objects follow the schemas promwarden.status/1, promwarden.report/1, promwarden.plan/1 and promwarden.event/1.
+interface io.promwarden
+
+# The agent's view: policy, packet filter with its counters, last drift and heal, the report
+method Status() -> (status: object)
+
+# A report of these controls (none named: all). With `more` it comes in parts, each with some of the controls
+method Report(only: ?[]string) -> (report: object)
+
+# What an apply of the policy on disk would change
+method Plan() -> (plan: object)
+
+# Past transitions, oldest first; with `more` in parts
+method History(since: ?string, control: ?string) -> (events: []object)
+
+# Transitions as they happen. Where a listener is too slow, `dropped` counts what it missed
+method Watch() -> (event: ?object, dropped: ?int)
+
+# The catalogue of controls, or one of them
+method Explain(control: ?string) -> (controls: []object)
+
+# OpenMetrics
+method Metrics() -> (text: string)
+
+# Takes the policy on disk and makes it so. With confirm_within (seconds) it returns to the one before unless Confirm comes. Root only
+method Apply(force: ?bool, confirm_within: ?int) -> (plan: object, report: object)
+
+# Keeps what is on trial. Root only
+method Confirm() -> ()
+
+# Returns to the policy before, or to none at all. Root only
+method Undo(all: ?bool) -> (plan: object)
+
+# Takes the policy on disk. Answers when the kernel has it; keeping it on disk follows at once. Root only
+method Reload() -> (plan: object)
+
+error PolicyInvalid(text: string)
+error Refused(text: string)
+error Failed(text: string)
+error NothingPending(text: string)
+error NoPolicy(text: string)
+error ReplyTooLarge(limit: int)
+error TooManyConnections()
+)";
+
+constexpr std::size_t controls_in_part = 16;
+constexpr std::size_t events_in_part = 200;
+
+void answer_error(Call& call, const Error& error) {
+    const auto name = error.code == Code::conflict ? "io.promwarden.Refused" : error.code == Code::missing ? "io.promwarden.NothingPending" : "io.promwarden.Failed";
+    call.error(name, {{"text", error.text()}});
+}
+
+void answer_error(Call& call, const Diagnostics& diagnostics) {
+    std::string text;
+    for (const auto& one : diagnostics) text += to_text(one, call.peer().uid == 0) + "\n";
+    call.error("io.promwarden.PolicyInvalid", {{"text", text}});
+}
+
+/// A parameter of a type; null counts as left out. Answers the call and returns false where it is of another.
+template <class Value>
+bool parameter(Call& call, const char* name, bool (Json::*of_type)() const noexcept, std::optional<Value>& value) {
+    const auto& all = call.parameters();
+    const auto found = all.find(name);
+    if (found == all.end() || found->is_null()) return true;
+    if (!((*found).*of_type)()) {
+        call.invalid_parameter(name);
+        return false;
+    }
+    value = found->template get<Value>();
+    return true;
+}
+
+}  // namespace
+
+varlink::Service Agent::service() {
+    const auto status = [this](Call call) { call.reply({{"status", this->status()}}); };
+    const auto watch = [this](Call call) { watchers_.add(std::move(call)); };
+    const auto metrics = [this](Call call) { call.reply({{"text", this->metrics()}}); };
+    const auto explain = [](Call call) {
+        std::optional<std::string> name;
+        if (!parameter(call, "control", &Json::is_string, name)) return;
+        Json controls = Json::array();
+        for (const auto& control : catalogue())
+            if (!name || control.id == *name) controls.push_back(to_json(control));
+        if (controls.empty()) return call.invalid_parameter("control");
+        call.reply({{"controls", controls}});
+    };
+    varlink::Service service;
+    service.vendor = service.product = "promwarden";
+    service.version = PROMWARDEN_VERSION;
+    service.url = "";
+    service.too_large = "io.promwarden.ReplyTooLarge";
+    service.too_many = "io.promwarden.TooManyConnections";
+    service.interfaces = {{"io.promwarden",
+                           description,
+                           {
+                               {"Status", Access::anyone, Streaming::never, {}, status},
+                               {"Report", Access::anyone, Streaming::allowed, {"only"}, [this](Call call) { on_report(std::move(call)); }},
+                               {"Plan", Access::anyone, Streaming::never, {}, [this](Call call) { on_plan(std::move(call)); }},
+                               {"History", Access::anyone, Streaming::allowed, {"since", "control"}, [this](Call call) { on_history(std::move(call)); }},
+                               {"Watch", Access::anyone, Streaming::required, {}, watch},
+                               {"Explain", Access::anyone, Streaming::never, {"control"}, explain},
+                               {"Metrics", Access::anyone, Streaming::never, {}, metrics},
+                               {"Apply", Access::root, Streaming::never, {"force", "confirm_within"}, [this](Call call) { on_apply(std::move(call)); }},
+                               {"Confirm", Access::root, Streaming::never, {}, [this](Call call) { on_confirm(std::move(call)); }},
+                               {"Undo", Access::root, Streaming::never, {"all"}, [this](Call call) { on_undo(std::move(call)); }},
+                               {"Reload", Access::root, Streaming::never, {}, [this](Call call) { on_reload(std::move(call)); }},
+                           }}};
+    service.resources = {{"/metrics", [this] { return varlink::Page{200, "application/openmetrics-text; version=1.0.0; charset=utf-8", this->metrics()}; }},
+                         {"/v1/status", [this] { return varlink::Page{200, "application/json", json_text(this->status()) + "\n"}; }},
+                         {"/healthz", [] { return varlink::Page{200, "text/plain; charset=utf-8", "ok\n"}; }}};
+    return service;
+}
+
+void Agent::on_apply(Call call) {
+    std::optional<bool> force;
+    std::optional<std::int64_t> seconds;
+    if (!parameter(call, "force", &Json::is_boolean, force) || !parameter(call, "confirm_within", &Json::is_number_integer, seconds)) return;
+    if (seconds && (*seconds < 1 || *seconds > 86'400)) return call.invalid_parameter("confirm_within");
+    auto candidate = read_disk();
+    if (!candidate) return answer_error(call, candidate.error());
+    ApplyRequest request;
+    request.force = force.value_or(false);
+    request.caller = call.peer().pid;
+    if (seconds) request.confirm_within = std::chrono::seconds(*seconds);
+    const auto plan = take(*std::move(candidate), request);
+    if (!plan) return answer_error(call, plan.error());
+    call.reply({{"plan", to_json(*plan)}, {"report", to_json(report())}});
+}
+
+void Agent::on_reload(Call call) {
+    auto candidate = read_disk();
+    if (!candidate) return answer_error(call, candidate.error());
+    ApplyRequest request;
+    request.accept_later = true;
+    request.caller = call.peer().pid;
+    const auto plan = take(*std::move(candidate), request);
+    if (!plan) return answer_error(call, plan.error());
+    call.reply({{"plan", to_json(*plan)}});
+}
+
+void Agent::on_confirm(Call call) {
+    if (const auto done = engine_.confirm(); !done) return answer_error(call, done.error());
+    if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
+    record(event(Event::Kind::policy, "policy " + options_.policy, "confirmed", "confirmed"));
+    call.reply(Json::object());
+}
+
+void Agent::on_undo(Call call) {
+    std::optional<bool> all;
+    if (!parameter(call, "all", &Json::is_boolean, all)) return;
+    const auto plan = engine_.undo(all.value_or(false));
+    if (!plan) return answer_error(call, plan.error());
+    auto accepted = engine_.state().accepted();
+    in_force_ = accepted ? std::move(*accepted) : std::nullopt;
+    if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
+    prepare();
+    report_.reset();
+    record(event(Event::Kind::undo, "policy " + options_.policy, "undone", in_force_ ? "the policy before is in force" : "no policy is in force"));
+    compare_disk();
+    call.reply({{"plan", to_json(*plan)}});
+}
+
+void Agent::on_report(Call call) {
+    std::vector<std::string> only;
+    if (const auto named = call.parameters().find("only"); named != call.parameters().end() && !named->is_null()) {
+        if (!named->is_array()) return call.invalid_parameter("only");
+        for (const auto& id : *named) {
+            if (!id.is_string() || find_control(id.get<std::string>()) == nullptr) return call.invalid_parameter("only");
+            only.push_back(id.get<std::string>());
+        }
+    }
+    auto whole = report();
+    if (!only.empty()) std::erase_if(whole.controls, [&](const ControlReport& one) { return std::ranges::find(only, one.control->id) == only.end(); });
+    if (!call.more()) return call.reply({{"report", to_json(whole)}});
+    call.reply_in_parts([whole = std::move(whole), from = std::size_t{0}](Json& part) mutable {
+        auto piece = whole;
+        const auto until = std::min(from + controls_in_part, whole.controls.size());
+        piece.controls.assign(whole.controls.begin() + static_cast<std::ptrdiff_t>(from), whole.controls.begin() + static_cast<std::ptrdiff_t>(until));
+        part = {{"report", to_json(piece)}};
+        part["report"]["summary"] = to_json(whole)["summary"];
+        from = until;
+        return from < whole.controls.size();
+    });
+}
+
+void Agent::on_history(Call call) {
+    std::optional<std::string> since, control;
+    if (!parameter(call, "since", &Json::is_string, since) || !parameter(call, "control", &Json::is_string, control)) return;
+    std::optional<std::chrono::system_clock::time_point> from;
+    if (since) {
+        const auto time = parse_time(*since);
+        if (!time) return call.invalid_parameter("since");
+        from = *time;
+    }
+    auto events = engine_.state().history(from, control.value_or(""), call.more() ? 10'000 : events_in_part);
+    if (!events) return answer_error(call, events.error());
+    call.reply_in_parts([events = *std::move(events), at = std::size_t{0}](Json& part) mutable {
+        Json list = Json::array();
+        for (const auto until = std::min(at + events_in_part, events.size()); at < until; ++at) list.push_back(to_json(events[at]));
+        part = {{"events", std::move(list)}};
+        return at < events.size();
+    });
+}
+
+void Agent::on_plan(Call call) {
+    auto candidate = read_disk();
+    if (!candidate) return answer_error(call, candidate.error());
+    call.reply({{"plan", to_json(Engine::plan(candidate->policy, engine_.observe_for_apply(candidate->policy)))}});
+}
+
+}  // namespace promwarden

@@ -1,0 +1,233 @@
+// The watch over the table: noticing, undoing, saying who it was.
+
+#include <charconv>
+#include <climits>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "agent.hpp"
+
+namespace promwarden {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto generation_period = 100ms;
+// While somebody listens, every element that another program loads costs the kernel some eight kilobytes until it is committed.
+constexpr std::uint64_t large_foreign_set = 10'000;
+constexpr std::string_view filter_control = "network.packet-filter";
+
+std::string table_subject() { return fmt::format("table inet {}", table_name); }
+
+}  // namespace
+
+std::chrono::milliseconds Backoff::next(Clock::time_point now) {
+    if (now - last_ > 1min) count_ = 0;
+    last_ = now;
+    if (++count_ <= free_) return 0ms;
+    const auto doublings = std::min(count_ - free_ - 1, 7U);
+    return std::min(std::chrono::milliseconds(10 << doublings), 1000ms);
+}
+
+/// The process may be gone in a millisecond and the table waits: three short reads.
+Actor actor_of(const firewall::Generation& generation) {
+    Actor actor{generation.comm, generation.pid, {}, {}};
+    if (generation.pid <= 0) return actor;
+    const auto directory = fmt::format("/proc/{}", generation.pid);
+    const auto comm = read_file(directory + "/comm", 64);
+    // The kernel numbers processes as its first namespace does; in another one that number may be somebody else.
+    if (!comm || comm->text != generation.comm + "\n") return actor;
+    std::array<char, PATH_MAX> exe{};
+    if (const auto length = ::readlink((directory + "/exe").c_str(), exe.data(), exe.size()); length > 0) actor.exe.assign(exe.data(), static_cast<std::size_t>(length));
+    if (const auto login = read_file(directory + "/loginuid", 16)) {
+        uid_t uid = 0;
+        const auto [end, error] = std::from_chars(login->text.data(), login->text.data() + login->text.size(), uid);
+        if (error == std::errc{} && uid != static_cast<uid_t>(-1)) actor.loginuid = uid;
+    }
+    return actor;
+}
+
+void Agent::choose_ownership() {
+    ownership_ = firewall::Ownership::plain;
+    if (in_force_ && !in_force_->policy.firewall.own_table) {
+        ownership_reason_ = "the policy says ownership = \"off\"";
+    } else if (const auto able = engine_.kernel().can_own(); !able) {
+        ownership_reason_ = able.error().text();
+    } else if (!*able) {
+        ownership_reason_ = "this kernel has no owned tables that persist (6.9 or newer has)";
+    } else {
+        ownership_ = firewall::Ownership::owned;
+        ownership_reason_ = "nobody else can change the table";
+        // Kept by the service manager, the socket goes on owning the table while no agent runs.
+        int fd = engine_.kernel().fd();
+        sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=nf_tables", &fd, 1);
+    }
+    engine_.set_ownership(ownership_);
+}
+
+Result<> Agent::watch_table() {
+    monitor_source_.reset();
+    monitor_.reset();
+    tick_source_.reset();
+    watching_ = Watching::nothing;
+    if (ownership_ == firewall::Ownership::owned) {
+        watching_reason_ = "an owned table needs none";
+        return {};
+    }
+    const auto foreign = firewall::read_foreign(engine_.kernel());
+    if (foreign && foreign->largest_set >= large_foreign_set) {
+        watch_by_generation(fmt::format("another table has a set of {} elements", foreign->largest_set));
+        return {};
+    }
+    monitor_ = TRY(firewall::Monitor::open());
+    sd_event_source* source = nullptr;
+    sd_event_add_io(loop_.get(), &source, monitor_->fd(), EPOLLIN, call_io<&Agent::on_notifications>, this);
+    sd_event_source_set_priority(source, SD_EVENT_PRIORITY_IMPORTANT);
+    monitor_source_.reset(source);
+    watching_ = Watching::notifications;
+    watching_reason_ = "the kernel tells of every change";
+    return {};
+}
+
+void Agent::watch_by_generation(std::string reason) {
+    monitor_source_.reset();
+    monitor_.reset();
+    watching_ = Watching::generation;
+    watching_reason_ = std::move(reason);
+    once<&Agent::on_generation_tick>(tick_source_, generation_period, 10ms);
+}
+
+void Agent::on_notifications() {
+    for (;;) {
+        const auto noticed = Clock::now();
+        const auto change = monitor_->next();
+        if (!change) {
+            watch_by_generation(change.error().text());
+            engine_.distrust();
+            on_drift(nullptr, last_good_, {"notifications were lost; everything is looked at again"});
+            return;
+        }
+        if (!*change) return;
+        if ((*change)->port_id == engine_.kernel().port_id()) continue;
+        if (!(*change)->ours) {
+            engine_.passed((*change)->generation.id);
+            report_.reset();  // other people's rules may lead around ours
+            continue;
+        }
+        on_drift(&**change, noticed, (*change)->what);
+        if (!monitor_) return;
+    }
+}
+
+void Agent::on_generation_tick() {
+    once<&Agent::on_generation_tick>(tick_source_, generation_period, 10ms);
+    const auto now = engine_.kernel().generation();
+    if (!now) return log_problem(now.error().text());
+    if (engine_.live() && engine_.live()->generation == now->id) {
+        last_good_ = Clock::now();
+        return;
+    }
+    engine_.distrust();
+    on_drift(nullptr, last_good_, {});
+}
+
+void Agent::on_links() {
+    const auto changed = links_->changed();
+    if (!changed) return log_problem(changed.error().text());
+    if (!*changed) return;
+    report_.reset();
+    engine_.links_changed();
+    if (!enforcing() || open_since_) return;
+    if (const auto done = engine_.enforce(&in_force_->policy); !done) log_problem(done.error().text());
+    else if (*done) prepare();
+}
+
+/// The table was touched, or may have been. Without a change to go by, looking tells whether it was.
+void Agent::on_drift(const firewall::Change* change, Clock::time_point since, std::vector<std::string> what) {
+    if (!in_force_) return;
+    report_.reset();
+    if (change == nullptr) {
+        const std::string only(filter_control);
+        const auto plan = Engine::plan(in_force_->policy, engine_.observe(in_force_->policy, {&only, 1}));
+        if (plan.empty()) {
+            last_good_ = Clock::now();
+            return;
+        }
+        what = {plan.changes.front().diff.substr(0, 400)};
+    }
+    auto drift = event(Event::Kind::drift, table_subject(), "the policy's ruleset", fmt::format("{}", fmt::join(what, "; ")));
+    if (change != nullptr) drift.by = actor_of(change->generation);
+    if (!enforcing()) {
+        record(drift);
+        return;
+    }
+    if (open_since_) {  // already waiting to be healed: one more reason
+        if (change != nullptr) engine_.distrust();
+        return;
+    }
+    const auto wait = backoff_.next(Clock::now());
+    if (wait > 0ms) {
+        record(drift);
+        engine_.distrust();
+        open_since_ = since;
+        sd_event_source* source = nullptr;
+        sd_event_add_time_relative(
+            loop_.get(), &source, CLOCK_BOOTTIME, static_cast<std::uint64_t>(std::chrono::microseconds(wait).count()), 1000,
+            [](sd_event_source*, std::uint64_t, void* agent) {
+                auto& self = *static_cast<Agent*>(agent);
+                const auto opened = *std::exchange(self.open_since_, std::nullopt);
+                self.heal(nullptr, opened, self.last_drift_.value_or(Event{}));
+                return 0;
+            },
+            this);
+        heal_source_.reset(source);
+        return;
+    }
+    heal(change, since, drift);
+}
+
+/// Makes the table right again, first; writes about it, second.
+void Agent::heal(const firewall::Change* change, Clock::time_point since, const Event& drift) {
+    const bool recorded = change == nullptr && last_drift_ && last_drift_->time == drift.time;
+    auto restored = restore(change);
+    if (!restored) {
+        engine_.distrust();
+        restored = restore(nullptr);  // from a fresh look
+    }
+    const auto gap = std::chrono::duration_cast<std::chrono::microseconds>(std::max(engine_.kernel().last_commit(), since) - since);
+    if (!recorded) record(drift);
+    if (!restored) {
+        log_problem(fmt::format("cannot restore the table: {}", restored.error().text()));
+        open_since_ = since;
+        once<&Agent::recheck>(heal_source_, 1s, 10ms);
+        return;
+    }
+    last_good_ = Clock::now();
+    auto healed = event(Event::Kind::heal, table_subject(), "the policy's ruleset", backoff_.contested() ? "restored; somebody keeps changing it" : "restored");
+    healed.by = drift.by;
+    healed.gap = gap;
+    record(healed);
+}
+
+Result<> Agent::restore(const firewall::Change* change) {
+    if (change != nullptr && change->table_removed && prepared_) {
+        TRY(engine_.kernel().send(*prepared_));
+        return engine_.restored();
+    }
+    if (change != nullptr) TRY(engine_.follow(*change));
+    TRY(engine_.enforce(&in_force_->policy));
+    return {};
+}
+
+void Agent::prepare() {
+    const auto& live = engine_.live();
+    prepared_.reset();
+    if (ownership_ == firewall::Ownership::plain && enforcing() && live && live->ruleset) prepared_ = engine_.kernel().prepare(*live->ruleset, ownership_, live->counters);
+}
+
+}  // namespace promwarden

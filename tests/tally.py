@@ -1,0 +1,111 @@
+#!/usr/bin/python3
+"""Runs test programs and counts their tests.
+
+    tally.py [--only PATTERN] COUNTS meson BUILD        every test of a Meson build, except suite "slow"
+    tally.py [--only PATTERN] COUNTS files FILE...      unittest files (*.py) and executables
+    tally.py [--only PATTERN] COUNTS program NAME COMMAND...   anything; its output is shown
+
+Appends "passed failed skipped" to the file COUNTS, a line for each program. Counts come from the summary that the program prints (doctest, unittest, or
+"N passed, N failed"); a program without one is one test. A program that fails or ends in a crash never counts as less than one failure.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parents[1]
+TIMEOUT = 900
+DOCTEST = re.compile(r"^\[doctest\] test cases:\s*(\d+) \|\s*(\d+) passed \|\s*(\d+) failed \|\s*(\d+) skipped", re.MULTILINE)
+UNITTEST = re.compile(r"^Ran (\d+) tests? in .*\n\n(?:OK|FAILED|NO TESTS RAN)(?: \((.*)\))?$", re.MULTILINE)
+PLAIN = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.MULTILINE)
+
+
+def count(output: str, status: int) -> tuple[int, int, int]:
+    """Passed, failed and skipped tests of one program, from its output and exit status."""
+    passed = failed = skipped = found = 0
+    for _, ok, bad, left_out in DOCTEST.findall(output):
+        found, passed, failed, skipped = found + 1, passed + int(ok), failed + int(bad), skipped + int(left_out)
+    for ran, detail in UNITTEST.findall(output):
+        numbers = {name: int(number) for name, number in re.findall(r"([a-z ]+)=(\d+)", detail.replace(", ", ","))}
+        bad = sum(numbers.get(name, 0) for name in ("failures", "errors", "unexpected successes"))
+        left_out = numbers.get("skipped", 0)
+        found, passed, failed, skipped = found + 1, passed + max(0, int(ran) - bad - left_out), failed + bad, skipped + left_out
+    for ok, bad, left_out in PLAIN.findall(output) if not found else []:
+        found, passed, failed, skipped = found + 1, passed + int(ok), failed + int(bad), skipped + int(left_out or 0)
+    if not found and status == 0:
+        return 1, 0, 0
+    ran_nothing = passed + failed + skipped == 0
+    return passed, max(failed, 1 if status != 0 or ran_nothing else 0), skipped
+
+
+def execute(command: list[str], environment: dict[str, str], show: bool) -> tuple[int, str]:
+    """Runs a command in a session of its own, so that a hung one can be ended with its children."""
+    with subprocess.Popen(command, cwd=TREE, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          start_new_session=True) as process:
+        def end(*_):
+            os.killpg(process.pid, signal.SIGKILL)
+        signal.signal(signal.SIGALRM, end)
+        signal.alarm(TIMEOUT)
+        lines = []
+        for line in process.stdout:
+            lines.append(line.decode(errors="replace"))
+            if show:
+                print(lines[-1], end="", flush=True)
+        status = process.wait()
+        signal.alarm(0)
+    return status, "".join(lines)
+
+
+def run(name: str, command: list[str], arguments, environment: dict[str, str] = {}, show: bool = False) -> None:
+    if arguments.only not in name:
+        return
+    print(f"{name} ...", end="\n" if show else " ", flush=True)
+    start = time.monotonic()
+    status, output = execute(command, environment, show)
+    passed, failed, skipped = count(output, status)
+    with open(arguments.counts, "a", encoding="ascii") as counts:
+        print(passed, failed, skipped, file=counts)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped ({time.monotonic() - start:.1f} s)" + (f", exit status {status}" if status else ""), flush=True)
+    for reason in re.findall(r"^(.*\.\.\. skipped .*)$", output, re.MULTILINE):
+        print(f"    {reason}")
+    if failed and not show:
+        print("    " + "\n    ".join(output.splitlines()[-200:]), flush=True)
+
+
+def meson(build: str, arguments) -> None:
+    tests = json.loads(subprocess.run(["meson", "introspect", "--tests", build], capture_output=True, check=True).stdout)
+    for test in sorted(tests, key=lambda test: test["name"]):
+        suites = [suite.rpartition(":")[2] for suite in test["suite"]]
+        if "slow" not in suites:
+            run("/".join([*suites, test["name"]]), test["cmd"], arguments, test["env"])
+
+
+def files(paths: list[str], arguments) -> None:
+    for path in map(Path, paths):
+        unittest = [sys.executable, "-m", "unittest", "discover", "-v", "-s", str(path.parent), "-p", path.name]
+        run(f"{path.parent.name}/{path.stem}", unittest if path.suffix == ".py" else [str(path)], arguments)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", default="")
+    parser.add_argument("counts")
+    parser.add_argument("kind", choices=["meson", "files", "program"])
+    parser.add_argument("rest", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    if arguments.kind == "meson":
+        meson(arguments.rest[0], arguments)
+    elif arguments.kind == "files":
+        files(arguments.rest, arguments)
+    else:
+        run(arguments.rest[0], arguments.rest[1:], arguments, show=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Manual pages, completions and the program name the same commands; the unit stays as closed as it was."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
+BUILD = os.environ.get("PROMWARDEN_BUILD")
+
+
+def text(name: str) -> str:
+    return (PACKAGING / name).read_text(encoding="utf-8")
+
+
+def bash_commands() -> set[str]:
+    return set(re.search(r"commands='([^']+)'", text("completions/promwarden.bash"))[1].split())
+
+
+def options(words: str) -> set[str]:
+    return set(re.findall(r"--[a-z][a-z-]+", words.replace("\\-", "-")))
+
+
+class Words(unittest.TestCase):
+    def test_completions_and_manual_name_the_same_commands(self):
+        commands = bash_commands()
+        self.assertIn("check", commands)
+        self.assertEqual(set(re.findall(r"^        '([a-z]+):", text("completions/_promwarden"), re.MULTILINE)), commands)
+        self.assertEqual(set(re.search(r"set -l commands (.+)", text("completions/promwarden.fish"))[1].split()), commands)
+        manual = text("man/promwarden.1").partition(".SH COMMANDS")[2].partition(".SH OPTIONS")[0]
+        self.assertEqual(set(re.findall(r"^\.TP\n(?:\.B |\\fB)([a-z]+)", manual, re.MULTILINE)), commands)
+
+    def test_completions_and_manual_name_the_same_options(self):
+        manual = options(text("man/promwarden.1").partition(".SH OPTIONS")[2].partition(".SH EXIT STATUS")[0])
+        self.assertEqual(options(text("completions/promwarden.bash")), manual)
+        self.assertEqual(options(text("completions/_promwarden")), manual)
+        fish = set(re.findall(r" -l ([a-z-]+)", text("completions/promwarden.fish")))
+        self.assertEqual({"--" + name for name in fish - {"commands", "none", "used"}}, manual)
+
+    @unittest.skipUnless(BUILD, "PROMWARDEN_BUILD names no build")
+    def test_the_program_has_every_command(self):
+        program = Path(BUILD, "src/bin/promwarden")
+        for command in sorted(bash_commands()):
+            with self.subTest(command):
+                done = subprocess.run([program, command, "--help"], capture_output=True, text=True, timeout=20, check=False)
+                self.assertEqual(done.returncode, 0, done.stderr)
+
+    @unittest.skipUnless(shutil.which("bash"), "no bash here")
+    def test_bash_completes(self):
+        script = f"""source {PACKAGING}/completions/promwarden.bash
+            COMP_WORDS=(promwarden apply --co); COMP_CWORD=2; _promwarden; echo "${{COMPREPLY[@]}}"
+            COMP_WORDS=(promwarden hi); COMP_CWORD=1; _promwarden; echo "${{COMPREPLY[@]}}" """
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=20, check=True)
+        self.assertEqual(done.stdout.split(), ["--confirm-within", "history"])
+
+
+@unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze here")
+class Unit(unittest.TestCase):
+    def test_exposure_is_at_most_2_1(self):
+        with tempfile.TemporaryDirectory() as directory:
+            unit = Path(directory, "promwardend.service")
+            unit.write_text(text("systemd/promwardend.service.in").replace("@sbindir@", "/usr/sbin"), encoding="utf-8")
+            done = subprocess.run(["systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=21", unit],
+                                  capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout[-300:] + done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
