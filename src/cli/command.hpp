@@ -2,7 +2,7 @@
 #pragma once
 
 #include "promwarden/state.hpp"
-#include "render/render.hpp"
+#include "promwarden/render.hpp"
 
 namespace promwarden::cli {
 

@@ -1,7 +1,7 @@
 // What the text renderers share: colours, and lines that fit.
 #pragma once
 
-#include "render.hpp"
+#include "promwarden/render.hpp"
 
 namespace promwarden::render {
 
