@@ -16,6 +16,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("PROMWARDEN_BUILD", os.path.join(ROOT, "build"))
 COMMAND = os.environ.get("PROMWARDEN", os.path.join(BUILD, "src/bin/promwarden"))
+AGENT = os.environ.get("PROMWARDEND", os.path.join(BUILD, "src/bin/promwardend"))
 
 POLICY = """schema = 1
 
@@ -70,6 +71,17 @@ class CommandTest(unittest.TestCase):
 
     def ruleset(self):
         return self.run_inside("nft", "-s", "list", "ruleset").stdout
+
+    def content(self):
+        """The whole ruleset. The kernel lists sets and their elements in the order of their making, which means nothing; that of rules does."""
+        rules, others = [], []
+        for item in json.loads(self.run_inside("nft", "-j", "-s", "list", "ruleset").stdout)["nftables"]:
+            for kind, value in item.items():
+                value.pop("handle", None)
+                value["elem"] = sorted(value.get("elem", []), key=str)
+                (rules if kind == "rule" else others).append(json.dumps({kind: value}, sort_keys=True))
+        rules.sort(key=lambda rule: json.loads(rule)["rule"]["chain"])  # stable: the order within a chain stays
+        return sorted(others) + rules
 
     def listen(self):
         script = "import socket,sys,time\ns = socket.create_server(('0.0.0.0', 9090))\nprint('ready', flush=True)\ntime.sleep(600)"
@@ -159,29 +171,29 @@ class Acting(CommandTest):
 
     def test_undo_restores_exactly(self):
         self.run_inside("nft", "add table ip other; add chain ip other c; add rule ip other c tcp dport 22 accept")
-        nothing = self.ruleset()
+        nothing = self.content()
         self.command("apply")
-        first = self.ruleset()
+        first = self.content()
         self.write_policy(POLICY.replace("198.51.100.7", "10.0.0.0/8"))
         self.command("apply")
-        self.assertNotEqual(self.ruleset(), first)
+        self.assertNotEqual(self.content(), first)
         self.command("undo")
-        self.assertEqual(self.ruleset(), first)
+        self.assertEqual(self.content(), first)
         self.command("apply")
         self.command("undo", "--all")
-        self.assertEqual(self.ruleset(), nothing)
+        self.assertEqual(self.content(), nothing)
         self.command("undo", status=2)
 
     def test_a_trial_that_nobody_confirms_ends_by_itself(self):
         self.command("apply")
-        first = self.ruleset()
+        first = self.content()
         self.write_policy(POLICY.replace("198.51.100.7", "10.0.0.0/8"))
         self.assertIn("promwarden confirm", self.command("apply", "--confirm-within", "2s").stderr)
-        self.assertNotEqual(self.ruleset(), first)
+        self.assertNotEqual(self.content(), first)
         deadline = time.monotonic() + 20
-        while self.ruleset() != first and time.monotonic() < deadline:
+        while self.content() != first and time.monotonic() < deadline:
             time.sleep(0.1)
-        self.assertEqual(self.ruleset(), first)
+        self.assertEqual(self.content(), first)
         self.command("confirm", status=5)
         with open(self.path("state/history")) as file:
             kinds = [json.loads(line)["kind"] for line in file]
@@ -297,6 +309,60 @@ class Why(CommandTest):
         self.assertIn("table inet other chain early (prerouting, priority -300) drops it, before promwarden's rules see it", first)
         self.assertNotIn("late", first)
         self.assertIn("chain late (input, priority 0) may drop it", self.command("why", "192.0.2.200").stdout)
+
+
+class ThroughTheAgent(CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.agent = subprocess.Popen(self.inside(AGENT, *self.words()[1:]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(self.agent.wait)
+        self.addCleanup(self.agent.kill)
+        deadline = time.monotonic() + 20
+        while not os.path.exists(self.path("socket")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def test_a_policy_from_apply_to_undo(self):
+        self.assertIn("none is in force", self.command("status", status=1).stdout)
+        self.assertIn("Changed table inet promwarden", self.command("apply").stdout)
+        self.assertIn("prometheus: 0 packets allowed, 0 denied", self.command("status").stdout)
+        self.assertIn("Nothing to change", self.command("plan").stdout)
+        self.command("check")
+        self.assertIn("passes", self.command("why", "192.0.2.1").stdout)
+        self.write_policy(POLICY.replace("198.51.100.7", "10.0.0.0/8"))
+        self.command("apply", "--confirm-within", "60s")
+        self.command("confirm")
+        self.command("confirm", status=2)
+        kinds = [json.loads(line)["kind"] for line in self.command("history", "--since", "1h", "--format", "json").stdout.splitlines()]
+        self.assertEqual([kind for kind in kinds if kind == "apply"], ["apply", "apply"])
+        self.command("undo", "--all")
+        self.command("undo", status=2)
+
+    def test_what_the_agent_refuses(self):
+        self.write_policy(POLICY.replace("allow =", "alow ="))
+        self.assertIn("policy.toml:9:1:", self.command("apply", status=2).stderr)
+        other = self.path("other.toml")
+        with open(other, "w") as file:
+            file.write(POLICY)
+        done = self.run_inside(COMMAND, "apply", "--policy", other, "--state", self.path("state"), "--socket", self.path("socket"))
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("has another policy, " + self.policy, done.stderr)
+
+    def test_watch_streams_until_interrupted(self):
+        watch = subprocess.Popen(self.inside(*self.words("watch", "--format", "json")), stdout=subprocess.PIPE, text=True)
+        self.addCleanup(watch.stdout.close)
+        time.sleep(0.5)
+        self.command("apply")
+        self.assertEqual(json.loads(watch.stdout.readline())["kind"], "apply")
+        watch.send_signal(signal.SIGINT)
+        self.assertEqual(watch.wait(10), 0)
+
+    def test_watch_ends_with_the_agent(self):
+        watch = subprocess.Popen(self.inside(*self.words("watch")), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.5)
+        self.agent.terminate()
+        _, errors = watch.communicate(timeout=10)
+        self.assertEqual(watch.returncode, 5)
+        self.assertIn(b"the agent has ended", errors)
 
 
 if __name__ == "__main__":
