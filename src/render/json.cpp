@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "style.hpp"
+#include "promwarden/render.hpp"
 
 namespace promwarden::render {
 

@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "style.hpp"
+#include "promwarden/render.hpp"
 
 namespace promwarden::render {
 

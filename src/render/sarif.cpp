@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "style.hpp"
+#include "promwarden/render.hpp"
 
 namespace promwarden::render {
 

@@ -79,7 +79,7 @@ class Arrows(unittest.TestCase):
         self.assertEqual(broken("src/controls/x.cpp", '#include "../policy/lexis.hpp"\n'), 1)
         self.assertEqual(broken("src/controls/x.cpp", '#include "policy/lexis.hpp"\n'), 1)
         self.assertEqual(broken("src/policy/x.cpp", '#include "lexis.hpp"\n#include <vector>\n'), 0)
-        self.assertEqual(broken("src/render/x.cpp", '#include "style.hpp"\n#include "promwarden/event.hpp"\n'), 0)
+        self.assertEqual(broken("src/render/x.cpp", '#include "promwarden/render.hpp"\n#include "promwarden/event.hpp"\n'), 0)
         self.assertEqual(broken("src/attic/x.cpp", ""), 1)
 
 
