@@ -36,4 +36,11 @@ std::string json(std::span<const Control> catalogue);
 /// not UTF-8. One line.
 std::string printable(std::string_view text);
 
+enum class Colour : std::uint8_t { red, yellow, green, cyan, bold, dim };
+/// The words in a colour, or as they are.
+std::string paint(std::string_view words, Colour colour, bool wanted);
+
+/// JSON over several lines, in ASCII: safe on a terminal.
+std::string pretty(const Json& json);
+
 }  // namespace promwarden::render

@@ -6,7 +6,7 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
-#include "render/style.hpp"
+#include "promwarden/render.hpp"
 
 namespace promwarden::cli {
 
