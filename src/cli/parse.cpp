@@ -15,7 +15,7 @@ namespace {
 
 constexpr unsigned report_options = report_format | output | selection;
 
-constexpr std::array<Command, 12> commands{{
+constexpr std::array<Command, 13> commands{{
     {"check", "", "observe once, evaluate, report", report_options, check},
     {"plan", "", "the exact changes that apply would make, and the connections it would cut", text_or_json | output | selection, plan},
     {"apply", "", "make it so, then observe again and report", report_options | apply_options, apply},
@@ -25,6 +25,7 @@ constexpr std::array<Command, 12> commands{{
     {"watch", "", "stream transitions until interrupted", text_or_json, watch},
     {"history", "", "past transitions", text_or_json | output | history_options, history},
     {"why", "ADDRESS[:PORT]", "what happens to a packet from that address to a guarded port", text_or_json | output, why},
+    {"lint", "FILE...", "the same controls over Prometheus' own files, anywhere", report_options | lint_options, lint},
     {"policy check", "[FILE]", "validate a policy", text_or_json | output, policy_check},
     {"policy show", "", "the policy with every default", output, policy_show},
     {"explain", "[CONTROL]", "what a control is about; without one, the catalogue", text_or_json | output, explain},
@@ -42,7 +43,7 @@ struct Option {
     void (*add)(CLI::App&, const std::string& name, const std::string& help, Options&, Words&);
 };
 
-constexpr std::array<Option, 10> specific{{
+constexpr std::array<Option, 11> specific{{
     {text_or_json, "--format", "FORMAT", "text or json", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
     {report_format, "--format", "FORMAT", "text, json, sarif, junit or openmetrics",
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
@@ -56,6 +57,8 @@ constexpr std::array<Option, 10> specific{{
     {apply_options, "--force", "", "over a stranger on a guarded port, and through your own connection",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.force, help); }},
     {undo_options, "--all", "", "what every apply changed", [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.all, help); }},
+    {lint_options, "--as", "KIND", "instead of what the content suggests: prometheus, scrape-configs, web, rules, http-client, targets",
+     [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.kind, help); }},
     {history_options, "--since", "TIME", "how far back: 1h, 7d", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.since, help); }},
     {history_options, "--control", "CONTROL", "this control only",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.control, help); }},
@@ -129,7 +132,7 @@ Or<> interpret(const Command& command, const Words& words, Options& options) {
     options.confirm_within = TRY(duration("--confirm-within", words.confirm_within));
     if (options.confirm_within > std::chrono::hours(24)) return std::unexpected(usage("--confirm-within: at most 24h"));
     options.since = TRY(duration("--since", words.since));
-    for (const auto& id : options.only) TRY(check_control(id, true));
+    for (const auto& id : options.only) TRY(check_control(id, (command.takes & lint_options) == 0));
     if (!options.control.empty()) TRY(check_control(options.control, false));
     return {};
 }
@@ -174,7 +177,9 @@ private:
         auto* made = parent->add_subcommand(name)->fallthrough();
         for (const auto& option : specific)
             if ((option.takes & command.takes) != 0) option.add(*made, std::string(option.name), std::string(option.help), options_, words_);
-        if (!command.argument.empty()) {
+        if (command.argument.ends_with("...")) {
+            made->add_option("argument", options_.files)->required();
+        } else if (!command.argument.empty()) {
             auto* argument = made->add_option("argument", options_.argument);
             if (!command.argument.starts_with('[')) argument->required();
         }

@@ -87,7 +87,7 @@ Outcome status(const Options& options) {
         status["report"] = to_json(report);
     }
     if (options.format != render::Format::json) return show(options, report, head_of(status, in_colour(options)));
-    TRY(write_result(options, json_text(status) + "\n"));
+    TRY(write_result(options, render::pretty(status)));
     return exit_of(report, options.fail_on);
 }
 
