@@ -299,7 +299,8 @@ TEST_CASE("connections: those to the ports asked for, as the kernel filters them
     const auto six = connected("::1", 9090), six_here = accepted(listeners[1]);
     const auto ports_of = [](std::vector<PortRange> ranges) {
         std::multiset<std::uint16_t> ports;
-        for (const auto& connection : read_connections(ranges).value()) ports.insert(connection.local.port);
+        const auto all1 = read_connections(ranges).value();
+        for (const auto& connection : all1) ports.insert(connection.local.port);
         return ports;
     };
     CHECK(ports_of({{9090, 9090}}) == std::multiset<std::uint16_t>{9090, 9090});
@@ -310,7 +311,8 @@ TEST_CASE("connections: those to the ports asked for, as the kernel filters them
     CHECK(ports_of({{0, 65535}}).size() == 12);  // both ends of each
 
     auto mapped = 0;
-    for (const auto& connection : read_connections(std::vector<PortRange>{{9090, 9090}}).value())
+    const auto all2 = read_connections(std::vector<PortRange>{{9090, 9090}}).value();
+    for (const auto& connection : all2)
         if (connection.local == parse_endpoint("127.0.0.1:9090").value() && connection.remote.address == parse_address("127.0.0.1").value()) ++mapped;
     CHECK(mapped == 1);
     CHECK(read_connections(std::vector<PortRange>(4000)).error().code == Code::limit);
