@@ -172,7 +172,7 @@ Result<> Engine::refuse(const Candidate& candidate, const ApplyRequest& request,
             if (holder.stranger())
                 return fail(Code::conflict, "apply", "", fmt::format("{} holds a guarded port and is not Prometheus; nothing was changed (--force applies all the same)", holder.text));
     }
-    if (request.caller == 0 || plan.empty()) return {};
+    if (request.caller == 0 || plan.cuts.empty()) return {};  // the caller's connection is one of those, or safe
     const auto target = TRY(wanted(candidate.policy, facts));
     const auto ancestors = host::ancestors(request.caller);
     const auto own = host::connections_of(ancestors);

@@ -113,12 +113,14 @@ Result<> State::accept(const Candidate& candidate) const {
             names.erase(names.begin());
         }
     }
-    // The ports first: were we cut off here, they would be closed rather than forgotten.
+    // The ports first: were we cut off here, they would be closed rather than forgotten. A policy that only observes guards none.
     Json ports = Json::array();
-    for (const auto& service : candidate.policy.firewall.services)
+    const bool enforced = candidate.policy.mode_of("network.packet-filter") == Mode::enforce;
+    for (const auto& service : enforced ? candidate.policy.firewall.services : std::vector<Service>{})
         for (const auto range : service.ports)
             for (int port = range.first; port <= range.last && ports.size() < 4096; ++port) ports.push_back(port);
-    TRY(publish_file(path("guarded-ports"), json_text(ports) + "\n", 0600));
+    const auto marker = json_text(ports) + "\n";
+    if (TRY(read_if_there(path("guarded-ports"), 1 << 20)) != marker) TRY(publish_file(path("guarded-ports"), marker, 0600));
     return publish_file(path("accepted"), text, 0600);
 }
 
