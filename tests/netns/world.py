@@ -179,7 +179,7 @@ class World:
         self.directory = Path(tempfile.mkdtemp(prefix="promwarden-test-", dir="/run"))
         self.directory.chmod(0o755)
         self.namespaces, self.processes, self.listeners = {}, [], []
-        self.agent = None
+        self.agent, self.diverted = None, False
         self.home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.stop_serving = threading.Event()
         self.server = None
@@ -307,9 +307,12 @@ class World:
                     meta l4proto tcp socket transparent 1 meta mark set 1 accept
                     tcp dport 8083 tproxy to :9099 meta mark set 1 accept; }}
                 }}""")
-            self.run("host", "ip", f"-{version}", "rule", "add", "fwmark", "1", "lookup", "100")
-            self.run("host", "ip", f"-{version}", "route", "add", "local", "default", "dev", "lo", "table", "100")
-        self.listen("host", 9099, transparent=True)
+            if not self.diverted:
+                self.run("host", "ip", f"-{version}", "rule", "add", "fwmark", "1", "lookup", "100")
+                self.run("host", "ip", f"-{version}", "route", "add", "local", "default", "dev", "lo", "table", "100")
+        if not self.diverted:
+            self.listen("host", 9099, transparent=True)
+        self.diverted = True
 
     def ufw_like(self):
         """What ufw makes of "allow from trusted to any port 9090, deny 9090": rules at the input hook only."""
@@ -344,6 +347,11 @@ class World:
             listener.listen(64)
             listener.setblocking(False)
             self.listeners.append(listener)
+
+    def close_listeners(self, count):
+        """Those that listen() made last; each call makes two."""
+        for listener in [self.listeners.pop() for _ in range(count)]:
+            listener.close()
 
     def serve(self):
         """Accepts and answers; a request is one packet here."""
