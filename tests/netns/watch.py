@@ -58,7 +58,7 @@ class Stranger:
             try:
                 LIBC.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
                 os.close(self.results)
-                os.nice(-10)  # it must knock while the machine is busy, too
+                os.nice(-15)  # it must knock while the machine is busy, too
                 self.knock(results)
             finally:
                 os._exit(1)

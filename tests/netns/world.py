@@ -116,7 +116,8 @@ class Agent:
     def start(self):
         arguments = ["--policy", self.policy_file, "--state", self.state, "--socket", self.socket]
         with open(self.log, "ab") as log:
-            self.process = self.world.start("host", [AGENT, *arguments], stderr=log)
+            # Before others: what it does with a change is measured in microseconds, and a machine that builds beside us would add its own.
+            self.process = self.world.start("host", ["nice", "-n", "-15", AGENT, *arguments], stderr=log)
         self.wait_for_socket()
 
     def wait_for_socket(self):
