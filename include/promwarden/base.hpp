@@ -55,11 +55,14 @@ using Result = std::expected<T, Error>;
 [[nodiscard]] std::unexpected<Error> fail_errno(std::string action, std::string subject, int number = errno);
 
 /// The value of a Result, or return its error from the enclosing function. (A statement expression: g++ and clang have it.)
-#define TRY(expression)                                                                              \
+#define TRY(expression) TRY_NAMED(expression, __COUNTER__)  // numbered, because one may stand in another
+#define TRY_NAMED(expression, number) TRY_PASTED(expression, number)
+#define TRY_PASTED(expression, number) TRY_RESULT(expression, try_result_##number)
+#define TRY_RESULT(expression, result)                                                               \
     __extension__({                                                                                  \
-        auto try_result_ = (expression);                                                             \
-        if (!try_result_) return std::unexpected(std::move(try_result_).error());                    \
-        *std::move(try_result_);                                                                     \
+        auto result = (expression);                                                                  \
+        if (!result) return std::unexpected(std::move(result).error());                              \
+        *std::move(result);                                                                          \
     })
 
 // ---- owned handles --------------------------------------------------------------------------------------------------

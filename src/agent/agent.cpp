@@ -237,10 +237,10 @@ void Agent::compare_disk() {
     auto candidate = read_disk();
     const auto problem = candidate ? std::string() : to_text(candidate.error().front(), false);
     if (candidate) on_disk_ = *std::move(candidate);
-    const bool differs = !problem.empty() || !in_force_ || !on_disk_->sources.same_text(in_force_->sources);
+    const bool differs = in_force_ && (!problem.empty() || !on_disk_->sources.same_text(in_force_->sources));
     if (!problem.empty() && problem != disk_problem_) {
         record(event(Event::Kind::policy, policy_subject(options_.policy), "a valid policy", problem));
-    } else if (differs && !disk_differs_ && in_force_) {
+    } else if (differs && !disk_differs_) {
         record(event(Event::Kind::policy, policy_subject(options_.policy), "the policy in force", "the policy on disk differs from the policy in force"));
     }
     disk_problem_ = problem;

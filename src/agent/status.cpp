@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "agent.hpp"
-#include "render.hpp"
+#include "promwarden/render.hpp"
 
 namespace promwarden {
 

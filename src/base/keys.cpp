@@ -12,6 +12,7 @@ namespace {
 
 /// Sorting whole integers is several times faster than comparing byte strings.
 std::vector<std::uint8_t> sorted_words(std::vector<std::uint8_t> bytes) {
+    if (bytes.empty()) return bytes;
     std::vector<std::uint32_t> words(bytes.size() / 4);
     std::memcpy(words.data(), bytes.data(), bytes.size());
     for (auto& word : words) word = std::byteswap(word);
@@ -24,10 +25,14 @@ std::vector<std::uint8_t> sorted_words(std::vector<std::uint8_t> bytes) {
 }
 
 std::vector<std::uint8_t> sorted_blocks(std::vector<std::uint8_t> bytes) {
-    std::vector<std::array<std::uint8_t, 16>> blocks(bytes.size() / 16);
+    if (bytes.empty()) return bytes;
+    std::vector<std::array<std::uint64_t, 2>> blocks(bytes.size() / 16);
     std::memcpy(blocks.data(), bytes.data(), bytes.size());
+    const auto swap = [](auto& block) { block = {std::byteswap(block[0]), std::byteswap(block[1])}; };
+    std::ranges::for_each(blocks, swap);
     if (!std::ranges::is_sorted(blocks)) std::ranges::sort(blocks);
     blocks.erase(std::unique(blocks.begin(), blocks.end()), blocks.end());
+    std::ranges::for_each(blocks, swap);
     bytes.resize(blocks.size() * 16);
     std::memcpy(bytes.data(), blocks.data(), bytes.size());
     return bytes;

@@ -164,6 +164,10 @@ std::optional<std::chrono::system_clock::time_point> Reader::moment(std::string_
     const auto* found = value(key, Value::Kind::moment);
     if (found == nullptr) return std::nullopt;
     const auto& moment = found->moment;
+    if (!moment.representable) {
+        expected(found->at, row, key, "its year must be 1970 to 2200");
+        return std::nullopt;
+    }
     if (moment.date && !moment.time) return moment.at + std::chrono::days(1);
     if (moment.date && moment.offset) return moment.at;
     expected(found->at, row, key, moment.date ? "it has no offset" : "it has no date");

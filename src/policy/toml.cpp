@@ -21,20 +21,29 @@ std::chrono::system_clock::time_point point(const toml::date& date, const toml::
            minutes{offset_minutes};
 }
 
+/// Nanoseconds since 1970 in 64 bits end in the year 2262.
+bool representable(const toml::date& date) { return date.year >= 1970 && date.year <= 2200; }
+
+Moment moment_of(const toml::date& date) {
+    if (!representable(date)) return {true, false, false, false, {}};
+    return {true, false, false, true, point(date, {}, 0)};
+}
+
+Moment moment_of(const toml::date_time& both) {
+    const bool offset = both.offset.has_value();
+    if (!representable(both.date)) return {true, true, offset, false, {}};
+    return {true, true, offset, true, point(both.date, both.time, offset ? both.offset->minutes : 0)};
+}
+
 Value scalar(const toml::node& node) {
     Value value;
     if (const auto* text = node.as_string()) value.kind = Value::Kind::text, value.text = text->get();
     else if (const auto* number = node.as_integer()) value.kind = Value::Kind::number, value.number = number->get();
     else if (const auto* flag = node.as_boolean()) value.kind = Value::Kind::flag, value.number = flag->get() ? 1 : 0;
-    else if (const auto* date = node.as_date()) value.kind = Value::Kind::moment, value.moment = {true, false, false, point(date->get(), {}, 0)};
-    else if (node.is_time()) value.kind = Value::Kind::moment, value.moment = {false, true, false, {}};
-    else if (const auto* both = node.as_date_time()) {
-        const auto& [day, time, offset] = both->get();
-        value.kind = Value::Kind::moment;
-        value.moment = {true, true, offset.has_value(), point(day, time, offset ? offset->minutes : 0)};
-    } else {
-        value.kind = Value::Kind::real;
-    }
+    else if (const auto* date = node.as_date()) value.kind = Value::Kind::moment, value.moment = moment_of(date->get());
+    else if (node.is_time()) value.kind = Value::Kind::moment, value.moment = {false, true, false, true, {}};
+    else if (const auto* both = node.as_date_time()) value.kind = Value::Kind::moment, value.moment = moment_of(both->get());
+    else value.kind = Value::Kind::real;
     return value;
 }
 

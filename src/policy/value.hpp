@@ -19,6 +19,7 @@ struct Place {
 /// A TOML date or time as written. `at` is in UTC, the start of the day for a date.
 struct Moment {
     bool date = false, time = false, offset = false;
+    bool representable = true;  // its year is one that `at` can hold
     std::chrono::system_clock::time_point at;
 };
 

@@ -5,7 +5,12 @@
 namespace promwarden::varlink {
 
 Call::Call(std::shared_ptr<Connection> connection, std::string method, Json parameters, bool more, bool oneway)
-    : connection_(connection), method_(std::move(method)), parameters_(std::make_unique<Json>(std::move(parameters))), peer_(connection->peer()), more_(more), oneway_(oneway) {}
+    : connection_(connection),
+      method_(std::move(method)),
+      parameters_(std::make_unique<Json>(std::move(parameters))),
+      peer_(connection->peer()),
+      more_(more),
+      oneway_(oneway) {}
 
 Call::Call(Call&& other) noexcept = default;
 

@@ -42,9 +42,12 @@ CallError varlink_error(std::string_view method, Reply reply) {
     auto code = Code::failed;
     if (reply.error.starts_with(standard)) {
         const auto name = std::string_view(reply.error).substr(standard.size());
-        if (name == "PermissionDenied") code = Code::denied;
-        else if (name == "InvalidParameter" || name == "ExpectedMore") code = Code::invalid;
-        else code = Code::unsupported;
+        if (name == "PermissionDenied")
+            code = Code::denied;
+        else if (name == "InvalidParameter" || name == "ExpectedMore")
+            code = Code::invalid;
+        else
+            code = Code::unsupported;
     }
     const auto parameters = json_text(reply.parameters);
     auto detail = reply.parameters.empty() ? reply.error : reply.error + " " + parameters;
@@ -100,8 +103,10 @@ Result<std::string> Client::receive(Deadline deadline, const sigset_t* waiting) 
         std::array<char, 16384> chunk;  // NOLINT: filled by recv
         const auto size = ::recv(*fd_, chunk.data(), chunk.size(), 0);
         if (size == 0) return std::unexpected(Error{Code::failed, ECONNRESET, "read answer", "", "the connection was closed"});
-        if (size > 0) inbox_.append(chunk.data(), static_cast<std::size_t>(size));
-        else if (errno != EAGAIN && errno != EINTR) return fail_errno("read answer", "");
+        if (size > 0)
+            inbox_.append(chunk.data(), static_cast<std::size_t>(size));
+        else if (errno != EAGAIN && errno != EINTR)
+            return fail_errno("read answer", "");
     }
 }
 
@@ -121,14 +126,15 @@ std::expected<Json, CallError> Client::call(std::string_view method, const Json&
     return std::move(reply->parameters);
 }
 
-std::expected<void, CallError> Client::stream(std::string_view method, const Json& parameters, const std::function<bool(const Json& reply)>& each,
-                                              const sigset_t* waiting) {
+std::expected<void, CallError> Client::stream(std::string_view method, const Json& parameters,
+                                              const std::function<bool(const Json& reply)>& each, const sigset_t* waiting) {
     const auto ended = [&](Error error) {
         fd_ = Fd();
         return std::unexpected(CallError{std::move(error), "", "{}"});
     };
     if (!fd_) return ended({Code::invalid, 0, "call", std::string(method), "this connection has failed before"});
-    if (auto sent = send(request_text(method, parameters, true), Clock::now() + std::chrono::seconds(5)); !sent) return ended(std::move(sent).error());
+    if (auto sent = send(request_text(method, parameters, true), Clock::now() + std::chrono::seconds(5)); !sent)
+        return ended(std::move(sent).error());
     for (;;) {
         auto message = receive(std::nullopt, waiting);
         if (!message) return ended(std::move(message).error());

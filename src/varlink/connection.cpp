@@ -15,16 +15,25 @@
 
 namespace promwarden::varlink {
 
-Result<> arm(sd_event* loop, Source& timer, std::chrono::milliseconds delay, std::int64_t priority, sd_event_time_handler_t handler, void* context) {
-    const auto after = static_cast<std::uint64_t>(std::chrono::microseconds(delay).count());
+namespace {
+constexpr std::size_t piece = 16 << 10;
+}
+
+Result<> arm(sd_event* loop, Source& timer, std::chrono::milliseconds delay, std::int64_t priority, sd_event_time_handler_t handler,
+             void* context) {
+    // From now, not from the beginning of this turn of the loop: a method may have taken its time since. (steady_clock is CLOCK_MONOTONIC.)
+    const auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch());
+    const auto length = std::chrono::microseconds(delay);
+    const auto when = static_cast<std::uint64_t>((now + length).count());
     if (timer != nullptr) {
-        int status = sd_event_source_set_time_relative(timer.get(), after);
+        int status = sd_event_source_set_time(timer.get(), when);
         if (status >= 0) status = sd_event_source_set_enabled(timer.get(), SD_EVENT_ONESHOT);
         return status < 0 ? Result<>(fail_errno("arm timer", "", -status)) : Result<>{};
     }
     sd_event_source* source = nullptr;
-    const auto slack = std::clamp<std::uint64_t>(after / 10, 1, 250'000);  // may fire with somebody else's timer
-    if (const int status = sd_event_add_time_relative(loop, &source, CLOCK_MONOTONIC, after, slack, handler, context); status < 0)
+    const auto slack = std::clamp<std::int64_t>(length.count() / 10, 1, 250'000);  // may fire with somebody else's timer
+    if (const int status = sd_event_add_time(loop, &source, CLOCK_MONOTONIC, when, static_cast<std::uint64_t>(slack), handler, context);
+        status < 0)
         return fail_errno("add timer", "", -status);
     timer.reset(source);
     sd_event_source_set_priority(source, priority);
@@ -33,9 +42,11 @@ Result<> arm(sd_event* loop, Source& timer, std::chrono::milliseconds delay, std
 
 Result<> Connection::start() {
     sd_event_source* source = nullptr;
-    if (const int status = sd_event_add_io(server_.loop_.get(), &source, *fd_, EPOLLIN, on_io, this); status < 0) return fail_errno("watch connection", "", -status);
+    if (const int status = sd_event_add_io(server_.loop_.get(), &source, *fd_, EPOLLIN, on_io, this); status < 0)
+        return fail_errno("watch connection", "", -status);
     io_.reset(source);
-    if (const int status = sd_event_add_defer(server_.loop_.get(), &source, on_work, this); status < 0) return fail_errno("watch connection", "", -status);
+    if (const int status = sd_event_add_defer(server_.loop_.get(), &source, on_work, this); status < 0)
+        return fail_errno("watch connection", "", -status);
     working_.reset(source);
     sd_event_source_set_enabled(source, SD_EVENT_OFF);
     for (auto* const each : {io_.get(), working_.get()}) sd_event_source_set_priority(each, server_.priority_);
@@ -46,7 +57,8 @@ bool Connection::is_root() const {
     if (peer_.uid != 0) return false;
     int number = -1;
     socklen_t size = sizeof number;
-    if (::getsockopt(*fd_, SOL_SOCKET, SO_PEERPIDFD, &number, &size) != 0) return errno == ENOPROTOOPT;  // before Linux 6.5 the credentials must do
+    if (::getsockopt(*fd_, SOL_SOCKET, SO_PEERPIDFD, &number, &size) != 0)
+        return errno == ENOPROTOOPT;  // before Linux 6.5 the credentials must do
     const Fd process{number};
     pollfd exited{*process, POLLIN, 0};
     return ::poll(&exited, 1, 0) == 0;
@@ -59,7 +71,8 @@ int Connection::on_io(sd_event_source*, int, std::uint32_t events, void* connect
     if ((events & EPOLLOUT) != 0) self->flush();
     if ((events & EPOLLIN) != 0) self->receive();
     // The peer has closed both ways. What it sent before is still worth handling, an answer is not worth waiting for.
-    else if ((events & (EPOLLHUP | EPOLLERR)) != 0 && !self->ready()) self->dead_ = true;
+    else if ((events & (EPOLLHUP | EPOLLERR)) != 0 && !self->ready())
+        self->dead_ = true;
     if (!self->dead_) self->work();
     self->settle();
     return 0;
@@ -74,9 +87,20 @@ int Connection::on_work(sd_event_source*, void* connection) {
 
 int Connection::on_time(sd_event_source*, std::uint64_t, void* connection) {
     const auto self = static_cast<Connection*>(connection)->shared_from_this();
-    // epoll calls a socket writable when three quarters of its buffer are free; a slow reader may have made room without that.
-    if (self->owes_ == Owes::reading) self->flush();
-    if (!self->progressed_) self->dead_ = true;
+    bool kept = false;
+    if (self->owes_ == Owes::reading) {
+        // epoll calls a socket writable when three quarters of its buffer are free; a slow reader may have made room without that.
+        self->flush();
+        kept = self->progressed_;
+    } else {
+        // What has arrived while the loop was busy elsewhere was in time.
+        self->receive();
+        kept = self->closing_ || self->ready();
+    }
+    if (kept)
+        self->work();
+    else
+        self->dead_ = true;
     self->settle();
     return 0;
 }
@@ -91,9 +115,12 @@ bool Connection::ready() {
 /// Exactly one thing per turn of the loop.
 void Connection::work() {
     if (!ready()) return;
-    if (parts_) next_part();
-    else if (protocol_ == Protocol::http) handle_http();
-    else handle_message();
+    if (parts_)
+        next_part();
+    else if (protocol_ == Protocol::http)
+        handle_http();
+    else
+        handle_message();
 }
 
 void Connection::settle() {
@@ -152,8 +179,10 @@ void Connection::receive() {
     inbox_.append({chunk.data(), static_cast<std::size_t>(size)});
     if (protocol_ == Protocol::unknown) sniff();
     if (closing_ || inbox_.rest().size() < capacity() || ready()) return;
-    if (protocol_ == Protocol::varlink) dead_ = true;
-    else answer(http_refusal(431));
+    if (protocol_ == Protocol::varlink)
+        dead_ = true;
+    else
+        answer(http_refusal(431));
 }
 
 void Connection::sniff() {
@@ -172,7 +201,9 @@ void Connection::handle_message() {
         return;
     }
     busy_ = true;
-    server_.dispatch(*this, Call(shared_from_this(), std::move(request->method), std::move(request->parameters), request->more, request->oneway), request->upgrade);
+    server_.dispatch(*this,
+                     Call(shared_from_this(), std::move(request->method), std::move(request->parameters), request->more, request->oneway),
+                     request->upgrade);
 }
 
 void Connection::handle_http() {
@@ -199,7 +230,8 @@ void Connection::flush() {
             enqueue(std::make_shared<const std::string>(reply_text({{"dropped", std::exchange(dropped_, 0)}}, true)));
         }
         const auto& front = *outbox_.front();
-        const auto size = ::send(*fd_, front.data() + sent_, front.size() - sent_, MSG_DONTWAIT | MSG_NOSIGNAL);
+        // In small pieces, because the kernel frees a piece when all of it was read: so a slow reader makes progress that can be seen.
+        const auto size = ::send(*fd_, front.data() + sent_, std::min(front.size() - sent_, piece), MSG_DONTWAIT | MSG_NOSIGNAL);
         if (size < 0 && errno == EINTR) continue;
         if (size < 0) {
             if (errno != EAGAIN) dead_ = true;
@@ -256,10 +288,13 @@ void Connection::next_part() {
 bool Connection::push(const Text& text) {
     if (dead_) return false;
     const auto& limits = server_.limits_;
-    const bool full = outbox_.size() >= limits.queued_events || (queued_bytes_ + text->size() > limits.reply && !outbox_.empty()) || text->size() > limits.reply;
+    const bool full = outbox_.size() >= limits.queued_events || (queued_bytes_ + text->size() > limits.reply && !outbox_.empty()) ||
+                      text->size() > limits.reply;
     const bool idle = outbox_.empty();
-    if (dropped_ > 0 || full) ++dropped_;
-    else enqueue(text);
+    if (dropped_ > 0 || full)
+        ++dropped_;
+    else
+        enqueue(text);
     if (idle) {
         flush();
         settle();

@@ -12,7 +12,8 @@ using Source = Handle<sd_event_source, sd_event_source_disable_unref>;
 using Text = std::shared_ptr<const std::string>;  // shared, because one event goes to many
 
 /// A time source, made when it is first needed. Fires once.
-Result<> arm(sd_event* loop, Source& timer, std::chrono::milliseconds delay, std::int64_t priority, sd_event_time_handler_t handler, void* context);
+Result<> arm(sd_event* loop, Source& timer, std::chrono::milliseconds delay, std::int64_t priority, sd_event_time_handler_t handler,
+             void* context);
 
 /// At any moment it does one of four things, in this order of preference, and `settle` arranges the event sources for it:
 ///   send (something is queued), work (a part or a message is ready), wait (a call is out and unanswered), read.

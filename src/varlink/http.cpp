@@ -10,20 +10,29 @@ namespace {
 
 std::string_view reason_of(int status) {
     switch (status) {
-        case 200: return "OK";
-        case 400: return "Bad Request";
-        case 404: return "Not Found";
-        case 405: return "Method Not Allowed";
-        case 431: return "Request Header Fields Too Large";
-        case 503: return "Service Unavailable";
-        case 505: return "HTTP Version Not Supported";
-        default: return status < 500 ? "Other" : "Internal Server Error";
+        case 200:
+            return "OK";
+        case 400:
+            return "Bad Request";
+        case 404:
+            return "Not Found";
+        case 405:
+            return "Method Not Allowed";
+        case 431:
+            return "Request Header Fields Too Large";
+        case 503:
+            return "Service Unavailable";
+        case 505:
+            return "HTTP Version Not Supported";
+        default:
+            return status < 500 ? "Other" : "Internal Server Error";
     }
 }
 
 std::string response(const Page& page, bool with_body) {
-    auto text = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{}Connection: close\r\n\r\n", page.status,
-                            reason_of(page.status), page.content_type, page.body.size(), page.status == 405 ? "Allow: GET, HEAD\r\n" : "");
+    auto text = fmt::format(
+        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{}Connection: close\r\n\r\n", page.status,
+        reason_of(page.status), page.content_type, page.body.size(), page.status == 405 ? "Allow: GET, HEAD\r\n" : "");
     if (with_body) text += page.body;
     return text;
 }
@@ -32,7 +41,8 @@ Page plain(int status) { return {status, "text/plain; charset=utf-8", fmt::forma
 
 bool token(std::string_view text) {  // RFC 9110, 5.6.2
     return !text.empty() && std::ranges::all_of(text, [](char c) {
-        return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
+        return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+               std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
     });
 }
 
@@ -54,7 +64,8 @@ std::optional<RequestLine> parse_request_line(std::string_view line) {
     if (first == std::string_view::npos || first == last) return std::nullopt;
     const RequestLine request{line.substr(0, first), line.substr(first + 1, last - first - 1), line.substr(last + 1)};
     const bool printable = std::ranges::all_of(request.path, [](char c) { return c > ' ' && c < '\x7f'; });
-    if (!token(request.method) || !request.path.starts_with('/') || !printable || !request.version.starts_with("HTTP/")) return std::nullopt;
+    if (!token(request.method) || !request.path.starts_with('/') || !printable || !request.version.starts_with("HTTP/"))
+        return std::nullopt;
     return request;
 }
 

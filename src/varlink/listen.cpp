@@ -33,13 +33,15 @@ Result<Fd> open_parent(const std::filesystem::path& path) {
 Result<> remove_stale(const Fd& directory, const std::string& name, const std::string& path) {
     const Fd old{::openat(*directory, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC)};
     if (!old) return errno == ENOENT ? Result<>{} : fail_errno("open", path);
-    struct stat status {}, now {};
+    struct stat status {
+    }, now{};
     if (::fstat(*old, &status) != 0) return fail_errno("open", path);
     if (!S_ISSOCK(status.st_mode)) return fail(Code::conflict, "listen", path, "something that is not a socket has this name");
     const Fd knocking{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!knocking) return fail_errno("make socket", path);
     const auto address = TRY(unix_address(path));
-    if (::connect(*knocking, address.generic(), address.size) == 0 || errno == EAGAIN) return fail(Code::conflict, "listen", path, "another process serves this socket");
+    if (::connect(*knocking, address.generic(), address.size) == 0 || errno == EAGAIN)
+        return fail(Code::conflict, "listen", path, "another process serves this socket");
     if (errno != ECONNREFUSED) return fail_errno("connect", path);
     // The name still stands for the socket that was judged.
     if (::fstatat(*directory, name.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || now.st_ino != status.st_ino || now.st_dev != status.st_dev)
@@ -53,7 +55,8 @@ Result<> open_to_group(const Fd& directory, const std::string& name, const std::
     const Fd file{::openat(*directory, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC)};
     struct stat status {};
     if (!file || ::fstat(*file, &status) != 0) return fail_errno("open", path);
-    if (!S_ISSOCK(status.st_mode) || status.st_uid != ::geteuid()) return fail(Code::conflict, "listen", path, "another process is replacing this socket");
+    if (!S_ISSOCK(status.st_mode) || status.st_uid != ::geteuid())
+        return fail(Code::conflict, "listen", path, "another process is replacing this socket");
     if (::fchownat(*file, "", static_cast<uid_t>(-1), group, AT_EMPTY_PATH) != 0) return fail_errno("change group of", path);
     if (::chmod(fmt::format("/proc/self/fd/{}", *file).c_str(), 0660) != 0) return fail_errno("change mode of", path);
     return {};

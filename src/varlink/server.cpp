@@ -39,7 +39,8 @@ Result<T> socket_option(const Fd& fd, int option) {
 
 Result<> set_nonblocking(const Fd& fd) {
     const int flags = ::fcntl(*fd, F_GETFL);
-    if (flags < 0 || ::fcntl(*fd, F_SETFL, flags | O_NONBLOCK) != 0 || ::fcntl(*fd, F_SETFD, FD_CLOEXEC) != 0) return fail_errno("set socket flags", "");
+    if (flags < 0 || ::fcntl(*fd, F_SETFL, flags | O_NONBLOCK) != 0 || ::fcntl(*fd, F_SETFD, FD_CLOEXEC) != 0)
+        return fail_errno("set socket flags", "");
     return {};
 }
 
@@ -66,6 +67,9 @@ Result<std::unique_ptr<Server>> Server::start(sd_event* loop, Fd listening, Serv
         return fail_errno("watch socket", "", -status);
     server->accepting_.reset(source);
     sd_event_source_set_priority(source, priority);
+    // Made now, because it is needed when there is no descriptor left to make it with.
+    TRY(arm(loop, server->resuming_, std::chrono::seconds(1), priority, on_resume, server.get()));
+    sd_event_source_set_enabled(server->resuming_.get(), SD_EVENT_OFF);
     return server;
 }
 
@@ -73,7 +77,11 @@ Interface Server::introspection() {
     const auto info = [this](Call call) {
         Json names = Json::array();
         for (const auto& interface : service_.interfaces) names.push_back(interface.name);
-        call.reply({{"vendor", service_.vendor}, {"product", service_.product}, {"version", service_.version}, {"url", service_.url}, {"interfaces", names}});
+        call.reply({{"vendor", service_.vendor},
+                    {"product", service_.product},
+                    {"version", service_.version},
+                    {"url", service_.url},
+                    {"interfaces", names}});
     };
     const auto describe = [this](Call call) {
         const auto name = call.parameters().find("interface");
@@ -84,27 +92,23 @@ Interface Server::introspection() {
     };
     return {"org.varlink.service",
             service_description,
-            {{"GetInfo", Access::anyone, Streaming::never, {}, info}, {"GetInterfaceDescription", Access::anyone, Streaming::never, {"interface"}, describe}}};
+            {{"GetInfo", Access::anyone, Streaming::never, {}, info},
+             {"GetInterfaceDescription", Access::anyone, Streaming::never, {"interface"}, describe}}};
 }
 
 // ---- connections ----------------------------------------------------------------------------------------------------
 
 int Server::on_accept(sd_event_source*, int, std::uint32_t, void* server) {
     auto& self = *static_cast<Server*>(server);
+    if (self.accept_one()) return 0;
     // Without descriptors or memory the waiting connection would wake us again at once: look away for a while.
-    if (!self.accept_one() && !self.pause()) sd_event_source_set_enabled(self.accepting_.get(), SD_EVENT_OFF);
-    return 0;
+    sd_event_source_set_enabled(self.accepting_.get(), SD_EVENT_OFF);
+    return arm(self.loop_.get(), self.resuming_, std::chrono::seconds(1), self.priority_, on_resume, server) ? 0 : -ENOMEM;
 }
 
 int Server::on_resume(sd_event_source*, std::uint64_t, void* server) {
     sd_event_source_set_enabled(static_cast<Server*>(server)->accepting_.get(), SD_EVENT_ON);
     return 0;
-}
-
-Result<> Server::pause() {
-    TRY(arm(loop_.get(), resuming_, std::chrono::seconds(1), priority_, on_resume, this));
-    sd_event_source_set_enabled(accepting_.get(), SD_EVENT_OFF);
-    return {};
 }
 
 /// An error means that accepting at once again is useless; a connection that is refused or fails is none.
@@ -122,7 +126,8 @@ bool Server::admits(uid_t uid) const {
     const auto of = [&](auto&& predicate) { return static_cast<std::size_t>(std::ranges::count_if(connections_, predicate)); };
     if (connections_.size() >= limits_.connections) return false;
     if (of([&](const auto& connection) { return connection->peer().uid == uid; }) >= limits_.per_uid) return false;
-    return uid == 0 || of([](const auto& connection) { return connection->peer().uid != 0; }) + limits_.reserved_for_root < limits_.connections;
+    return uid == 0 ||
+           of([](const auto& connection) { return connection->peer().uid != 0; }) + limits_.reserved_for_root < limits_.connections;
 }
 
 Result<> Server::adopt(Fd connected) {
@@ -141,8 +146,8 @@ Result<> Server::adopt(Fd connected) {
 
 void Server::remove(const Connection& connection) {
     std::erase_if(connections_, [&](const auto& each) { return each.get() == &connection; });
-    // A place is free again, and perhaps a descriptor.
-    if (resuming_ != nullptr) sd_event_source_set_enabled(accepting_.get(), SD_EVENT_ON);
+    // A place is free again, and a descriptor will be.
+    sd_event_source_set_enabled(accepting_.get(), SD_EVENT_ON);
 }
 
 // ---- calls ----------------------------------------------------------------------------------------------------------
@@ -183,7 +188,8 @@ std::vector<std::string> disagreements(const Interface& interface) {
     for (const auto& method : interface.methods)
         if (std::ranges::find(described, method.name) == described.end()) result.push_back("not described: " + std::string(method.name));
     for (const auto name : described)
-        if (std::ranges::find(interface.methods, name, &Method::name) == interface.methods.end()) result.push_back("not in the table: " + std::string(name));
+        if (std::ranges::find(interface.methods, name, &Method::name) == interface.methods.end())
+            result.push_back("not in the table: " + std::string(name));
     return result;
 }
 

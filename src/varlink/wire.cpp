@@ -59,12 +59,18 @@ Result<Request> parse_request(std::string_view text, int depth, std::size_t memb
     if (!message.is_object()) return malformed("not an object");
     Request request;
     for (const auto& [key, value] : message.items()) {
-        if (key == "method") TRY(text_field(value, request.method));
-        else if (key == "parameters") TRY(object_field(value, request.parameters));
-        else if (key == "more") TRY(flag(value, request.more));
-        else if (key == "oneway") TRY(flag(value, request.oneway));
-        else if (key == "upgrade") TRY(flag(value, request.upgrade));
-        else return malformed("unknown field");
+        if (key == "method")
+            TRY(text_field(value, request.method));
+        else if (key == "parameters")
+            TRY(object_field(value, request.parameters));
+        else if (key == "more")
+            TRY(flag(value, request.more));
+        else if (key == "oneway")
+            TRY(flag(value, request.oneway));
+        else if (key == "upgrade")
+            TRY(flag(value, request.upgrade));
+        else
+            return malformed("unknown field");
     }
     if (request.method.empty()) return malformed("no method");
     if (int{request.more} + int{request.oneway} + int{request.upgrade} > 1) return malformed("flags exclude each other");
@@ -72,7 +78,8 @@ Result<Request> parse_request(std::string_view text, int depth, std::size_t memb
 }
 
 std::string request_text(std::string_view method, const Json& parameters, bool more) {
-    auto text = R"({"method":)" + json_text(Json(method)) + R"(,"parameters":)" + object_text(parameters) + (more ? R"(,"more":true})" : "}");
+    auto text =
+        R"({"method":)" + json_text(Json(method)) + R"(,"parameters":)" + object_text(parameters) + (more ? R"(,"more":true})" : "}");
     text.push_back('\0');
     return text;
 }
@@ -82,10 +89,14 @@ Result<Reply> parse_reply(std::string_view text) {
     if (!message.is_object()) return malformed("not an object");
     Reply reply;
     for (const auto& [key, value] : message.items()) {
-        if (key == "parameters") TRY(object_field(value, reply.parameters));
-        else if (key == "error") TRY(text_field(value, reply.error));
-        else if (key == "continues") TRY(flag(value, reply.continues));
-        else return malformed("unknown field");
+        if (key == "parameters")
+            TRY(object_field(value, reply.parameters));
+        else if (key == "error")
+            TRY(text_field(value, reply.error));
+        else if (key == "continues")
+            TRY(flag(value, reply.continues));
+        else
+            return malformed("unknown field");
     }
     return reply;
 }

@@ -1,10 +1,10 @@
-// Whatever a peer sends: every reply is a well-formed message or one HTTP response, a connection ends when its peer does, and no root-only method runs for it.
+// Whatever a peer sends: every reply is a well-formed message or one HTTP response, and a connection ends when its peer does.
 
 #include <cstdlib>
 
-#include <nlohmann/json.hpp>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <nlohmann/json.hpp>
 
 #include "../../src/varlink/wire.hpp"
 #include "promwarden/varlink.hpp"
@@ -32,7 +32,12 @@ struct Target {
         const sockaddr any{AF_UNIX, {}};
         require(::bind(*listening, &any, sizeof(sa_family_t)) == 0 && ::listen(*listening, 1) == 0);
         const auto echo = [](Call call) { call.reply(call.parameters()); };
-        const auto parts = [](Call call) { call.reply_in_parts([n = 0](Json& part) mutable { part["n"] = n; return ++n < 3; }); };
+        const auto parts = [](Call call) {
+            call.reply_in_parts([n = 0](Json& part) mutable {
+                part["n"] = n;
+                return ++n < 3;
+            });
+        };
         const auto watch = [this](Call call) {
             subscribers.add(std::move(call));
             subscribers.push({{"event", 1}});

@@ -29,7 +29,12 @@ std::string run(const std::string& command, int* status = nullptr) {
     return output;
 }
 
-SourceGroup group(std::string name, const std::vector<Cidr>& cidrs) { return {std::move(name), {}, make_networks(cidrs)}; }
+SourceGroup group(std::string name, const std::vector<Cidr>& cidrs) {
+    SourceGroup result;
+    result.name = std::move(name);
+    result.networks = make_networks(cidrs);
+    return result;
+}
 
 Service service(std::string name, std::vector<PortRange> ports, std::vector<std::string> allow) {
     Service result;

@@ -291,6 +291,8 @@ TEST_CASE("each mistake is one error with its place") {
         {"[[waiver]]\ncontrol = \"tls.scrapes\"\nreason = \"o\"\nowner = \"o\"\nexpires = 2027-01-31\n", ":3:11: unknown control 'tls.scrapes'\n  did you mean 'tls.scrape'?"},
         {"[[waiver]]\ncontrol = \"tls.scrape\"\nreason = \"o\"\nowner = \"o\"\nexpires = 2027-01-31T10:00:00\n",
          ":6:11: 'waiver.expires' must be a date, or a date-time with its offset from UTC, without quotes: it has no offset\n  for example: 2027-01-31"},
+        {"[[waiver]]\ncontrol = \"tls.scrape\"\nreason = \"o\"\nowner = \"o\"\nexpires = 9999-12-31\n",
+         ":6:11: 'waiver.expires' must be a date, or a date-time with its offset from UTC, without quotes: its year must be 1970 to 2200\n  for example: 2027-01-31"},
         {"[[waiver]]\ncontrol = \"tls.scrape\"\nreason = \"o\"\nowner = \"o\"\nexpires = \"2027-01-31\"\n",
          ":6:11: 'waiver.expires' must be a date, or a date-time with its offset from UTC, without quotes\n  for example: 2027-01-31"},
         {"[agent]\nmode = \"audit\"\n\n[tls]\n[agent]\n", ":6:2: 'agent' is set twice (the other one is at /p/policy.toml:2:2)"},

@@ -6,7 +6,7 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
-#include "render.hpp"
+#include "promwarden/render.hpp"
 
 using namespace promwarden;
 using namespace std::chrono_literals;

@@ -7,17 +7,21 @@ TEST_CASE("HTTP: what is there, what is not, what is wrong") {
         return answer.substr(0, answer.find("\r\n"));
     };
     CHECK(ask(host, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") ==
-          "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\nCache-Control: no-store\r\nConnection: close\r\n\r\nok\n");
-    CHECK(ask(host, "HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n").ends_with("Content-Length: 3\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"));
+          "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\nCache-Control: no-store\r\nConnection: "
+          "close\r\n\r\nok\n");
+    CHECK(ask(host, "HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+              .ends_with("Content-Length: 3\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"));
     CHECK(status("GET /healthz?x=1 HTTP/1.0\r\n\r\n") == "HTTP/1.1 200 OK");
     CHECK(status("GET /healthz HTTP/1.0\n\n") == "HTTP/1.1 200 OK");
     CHECK(status("GET /metrics HTTP/1.0\r\n\r\n") == "HTTP/1.1 503 Service Unavailable");
     CHECK(status("GET /healthz/ HTTP/1.0\r\n\r\n") == "HTTP/1.1 404 Not Found");
     CHECK(ask(host, "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello").find("405 Method Not Allowed\r\n") == 9);
     CHECK(ask(host, "DELETE /none HTTP/1.0\r\n\r\n").find("\r\nAllow: GET, HEAD\r\n") != std::string::npos);
-    for (const auto* wrong : {"GET /healthz\r\n\r\n", "GET  /healthz HTTP/1.0\r\n\r\n", "GET healthz HTTP/1.0\r\n\r\n", "GET http://x/healthz HTTP/1.0\r\n\r\n", "GET /a b HTTP/1.0\r\n\r\n",
-                              "GET /\x01 HTTP/1.0\r\n\r\n", "GET /healthz HTTP/1.1\r\n\r\n", "GET /healthz HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n", "GET /healthz HTTP/1.0\r\nno colon\r\n\r\n",
-                              "GET /healthz HTTP/1.0\r\n : x\r\n\r\n", "GET /healthz HTTP/1.0\r\na: \x01\r\n\r\n", "\x16\x03\x01", " ", "[]", "get / HTTP/1.0\r\n\r\n"})
+    for (const auto* wrong : {"GET /healthz\r\n\r\n", "GET  /healthz HTTP/1.0\r\n\r\n", "GET healthz HTTP/1.0\r\n\r\n",
+                              "GET http://x/healthz HTTP/1.0\r\n\r\n", "GET /a b HTTP/1.0\r\n\r\n", "GET /\x01 HTTP/1.0\r\n\r\n",
+                              "GET /healthz HTTP/1.1\r\n\r\n", "GET /healthz HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n",
+                              "GET /healthz HTTP/1.0\r\nno colon\r\n\r\n", "GET /healthz HTTP/1.0\r\n : x\r\n\r\n",
+                              "GET /healthz HTTP/1.0\r\na: \x01\r\n\r\n", "\x16\x03\x01", " ", "[]", "get / HTTP/1.0\r\n\r\n"})
         CHECK_MESSAGE(status(wrong) == "HTTP/1.1 400 Bad Request", wrong);
     CHECK(status("GET /healthz HTTP/2.0\r\n\r\n") == "HTTP/1.1 505 HTTP Version Not Supported");
     CHECK(status("GET /large HTTP/1.0\r\n\r\n") == "HTTP/1.1 500 Internal Server Error");
@@ -60,7 +64,8 @@ TEST_CASE("listen: mode, group, stale sockets and everything else that may have 
 
 TEST_CASE("start: only a listening Unix stream socket will do") {
     Host host;
-    Fd tcp(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), deaf(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), datagram(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    Fd tcp(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), deaf(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)),
+        datagram(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     for (auto* fd : {&tcp, &deaf, &datagram}) CHECK(Server::start(host.loop.get(), std::move(*fd), {}).error().code == Code::invalid);
     CHECK_FALSE(Server::start(host.loop.get(), Fd(), {}));
 }
@@ -126,8 +131,10 @@ TEST_CASE("client: streams end when they end, when the caller says so, and on a 
         CHECK(client->stream("org.example.test.Parts", {{"count", 5}}, [&](const Json&) { return false; }));
         CHECK_FALSE(client->call("org.example.test.Echo", Json::object()));
         auto other = Client::connect(host.path);
-        CHECK(other->stream("org.example.test.Nothing", Json::object(), [](const Json&) { return true; }).error().name == "org.varlink.service.MethodNotFound");
-        CHECK(other->stream("org.example.test.Forget", Json::object(), [](const Json&) { return true; }).error().error.number == ECONNRESET);
+        CHECK(other->stream("org.example.test.Nothing", Json::object(), [](const Json&) { return true; }).error().name ==
+              "org.varlink.service.MethodNotFound");
+        CHECK(other->stream("org.example.test.Forget", Json::object(), [](const Json&) { return true; }).error().error.number ==
+              ECONNRESET);
         return 0;
     });
     // A signal that came before the wait must not be missed: it is blocked until then.
@@ -141,7 +148,8 @@ TEST_CASE("client: streams end when they end, when the caller says so, and on a 
         ::sigprocmask(SIG_BLOCK, &blocked, &during);
         ::kill(::getpid(), SIGUSR1);
         auto client = Client::connect(host.path);
-        const auto ended = client->stream("org.example.test.Watch", Json::object(), [](const Json&) { return true; }, &during);
+        const auto ended = client->stream(
+            "org.example.test.Watch", Json::object(), [](const Json&) { return true; }, &during);
         return !ended && ended.error().error.number == EINTR ? 0 : 1;
     };
     CHECK(as_user(host, ::geteuid(), interrupted) == 0);

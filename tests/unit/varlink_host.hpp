@@ -1,5 +1,5 @@
-// A server with one method of each kind, over real Unix sockets. Its loop runs in the test's thread; raw peers are driven between its turns, blocking clients run in
-// another thread or process.
+// A server with one method of each kind, over real Unix sockets. Its loop runs in the test's thread; raw peers are driven between its
+// turns, blocking clients run in another thread or process.
 #pragma once
 
 #include <cstring>
@@ -9,13 +9,14 @@
 #include <thread>
 
 #include <doctest/doctest.h>
-#include <nlohmann/json.hpp>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <nlohmann/json.hpp>
 
 #include "promwarden/varlink.hpp"
 
@@ -83,20 +84,43 @@ struct Host {
         return {"org.example.test",
                 description,
                 {{"Echo", Access::anyone, Streaming::never, {"text"}, [](Call call) { call.reply(call.parameters()); }},
-                 {"Secret", Access::root, Streaming::never, {}, [this](Call call) { ++secrets; call.reply(Json::object()); }},
+                 {"Secret",
+                  Access::root,
+                  Streaming::never,
+                  {},
+                  [this](Call call) {
+                      ++secrets;
+                      call.reply(Json::object());
+                  }},
                  {"Later", Access::anyone, Streaming::never, {}, [this](Call call) { held.push_back(std::move(call)); }},
                  {"Forget", Access::anyone, Streaming::never, {}, [](Call) {}},
-                 {"Trip", Access::anyone, Streaming::never, {}, [](Call call) { call.reply({{"x", call.parameters().at("absent")}}); }},
-                 {"Large", Access::anyone, Streaming::never, {"bytes"}, [](Call call) { call.reply({{"text", std::string(call.parameters().value("bytes", 0U), 'x')}}); }},
+                 {"Trip",
+                  Access::anyone,
+                  Streaming::never,
+                  {},
+                  [](Call call) {
+                      call.reply({{"x", call.parameters().at("absent")}});
+                  }},
+                 {"Large",
+                  Access::anyone,
+                  Streaming::never,
+                  {"bytes"},
+                  [](Call call) {
+                      call.reply({{"text", std::string(call.parameters().value("bytes", 0U), 'x')}});
+                  }},
                  {"Watch", Access::anyone, Streaming::required, {}, [this](Call call) { subscribers.add(std::move(call)); }},
                  {"Parts", Access::anyone, Streaming::allowed, {"count"}, parts},
                  {"Planned", Access::anyone, Streaming::never, {}, {}}}};
     }
 
     Service service() {
-        Service service{"Example", "test", "1", "https://example.org/", {interface()}, {}, "org.example.test.TooLarge", "org.example.test.TooMany"};
+        Service service{
+            "Example", "test", "1", "https://example.org/", {interface()}, {}, "org.example.test.TooLarge", "org.example.test.TooMany"};
         service.resources = {{"/healthz", [] { return Page{.body = "ok\n"}; }},
-                             {"/metrics", [] { return Page{503, "application/openmetrics-text", "# EOF\n"}; }},
+                             {"/metrics",
+                              [] {
+                                  return Page{503, "application/openmetrics-text", "# EOF\n"};
+                              }},
                              {"/large", [] { return Page{.body = std::string((1 << 20) + 1, 'x')}; }},
                              {"/trip", []() -> Page { throw std::runtime_error("trip"); }}};
         return service;
@@ -136,8 +160,10 @@ struct Wire {
         char chunk[65536];
         for (;;) {
             const auto size = ::recv(*fd, chunk, sizeof chunk, MSG_DONTWAIT);
-            if (size > 0) bytes.append(chunk, static_cast<std::size_t>(size));
-            else if (size == 0 || errno != EAGAIN) closed = true;
+            if (size > 0)
+                bytes.append(chunk, static_cast<std::size_t>(size));
+            else if (size == 0 || errno != EAGAIN)
+                closed = true;
             if (size <= 0) return;
         }
     }
@@ -145,7 +171,8 @@ struct Wire {
     std::vector<Json> replies() {
         read();
         std::vector<Json> result;
-        for (std::size_t end = 0; (end = bytes.find('\0')) != std::string::npos; bytes.erase(0, end + 1)) result.push_back(Json::parse(bytes.substr(0, end)));
+        for (std::size_t end = 0; (end = bytes.find('\0')) != std::string::npos; bytes.erase(0, end + 1))
+            result.push_back(Json::parse(bytes.substr(0, end)));
         return result;
     }
 };

@@ -9,30 +9,41 @@ TEST_CASE("introspection") {
     host.run();
     const auto replies = peer.replies();
     REQUIRE(replies.size() == 3);
-    CHECK(replies[0].dump() ==
-          R"({"parameters":{"vendor":"Example","product":"test","version":"1","url":"https://example.org/","interfaces":["org.varlink.service","org.example.test"]}})");
+    CHECK(
+        replies[0].dump() ==
+        R"({"parameters":{"vendor":"Example","product":"test","version":"1","url":"https://example.org/","interfaces":["org.varlink.service","org.example.test"]}})");
     CHECK(replies[1]["parameters"]["description"] == description);
     CHECK(replies[2]["parameters"]["description"].get<std::string>().find("method GetInfo()") != std::string::npos);
     CHECK(disagreements(host.interface()).empty());
 }
 
 TEST_CASE("a table and its description: what disagrees is named") {
-    const Interface wrong{"org.example.other", "interface org.example.test\nmethod Gone() -> ()\n", {{"New", Access::anyone, Streaming::never, {}, {}}}};
-    CHECK(disagreements(wrong) == std::vector<std::string>{"the description is not of interface org.example.other", "not described: New", "not in the table: Gone"});
+    const Interface wrong{
+        "org.example.other", "interface org.example.test\nmethod Gone() -> ()\n", {{"New", Access::anyone, Streaming::never, {}, {}}}};
+    CHECK(disagreements(wrong) == std::vector<std::string>{"the description is not of interface org.example.other", "not described: New",
+                                                           "not in the table: Gone"});
 }
 
 TEST_CASE("errors of the standard interface") {
     Host host;
-    CHECK(error_and_parameters(host, R"({"method":"org.example.test.Nothing"})") == R"(org.varlink.service.MethodNotFound{"method":"org.example.test.Nothing"})");
-    CHECK(error_and_parameters(host, R"({"method":"org.example.none.Echo"})") == R"(org.varlink.service.InterfaceNotFound{"interface":"org.example.none"})");
+    CHECK(error_and_parameters(host, R"({"method":"org.example.test.Nothing"})") ==
+          R"(org.varlink.service.MethodNotFound{"method":"org.example.test.Nothing"})");
+    CHECK(error_and_parameters(host, R"({"method":"org.example.none.Echo"})") ==
+          R"(org.varlink.service.InterfaceNotFound{"interface":"org.example.none"})");
     CHECK(error_and_parameters(host, R"({"method":"Echo"})") == R"(org.varlink.service.InterfaceNotFound{"interface":""})");
-    CHECK(error_and_parameters(host, R"({"method":"org.example.test.Planned"})") == R"(org.varlink.service.MethodNotImplemented{"method":"org.example.test.Planned"})");
+    CHECK(error_and_parameters(host, R"({"method":"org.example.test.Planned"})") ==
+          R"(org.varlink.service.MethodNotImplemented{"method":"org.example.test.Planned"})");
     CHECK(error_and_parameters(host, R"({"method":"org.example.test.Watch"})") == "org.varlink.service.ExpectedMore{}");
-    CHECK(error_and_parameters(host, R"({"method":"org.example.test.Echo","parameters":{"path":"/"}})") == R"(org.varlink.service.InvalidParameter{"parameter":"path"})");
-    CHECK(error_and_parameters(host, R"({"method":"org.example.test.Echo","upgrade":true})") == R"(org.varlink.service.InvalidParameter{"parameter":"upgrade"})");
-    CHECK(error_and_parameters(host, R"({"method":"org.varlink.service.GetInterfaceDescription"})") == R"(org.varlink.service.InvalidParameter{"parameter":"interface"})");
-    CHECK(error_of(host, R"({"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"x.y"}})") == "org.varlink.service.InterfaceNotFound");
-    CHECK(error_of(host, R"({"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":7}})") == "org.varlink.service.InvalidParameter");
+    CHECK(error_and_parameters(host, R"({"method":"org.example.test.Echo","parameters":{"path":"/"}})") ==
+          R"(org.varlink.service.InvalidParameter{"parameter":"path"})");
+    CHECK(error_and_parameters(host, R"({"method":"org.example.test.Echo","upgrade":true})") ==
+          R"(org.varlink.service.InvalidParameter{"parameter":"upgrade"})");
+    CHECK(error_and_parameters(host, R"({"method":"org.varlink.service.GetInterfaceDescription"})") ==
+          R"(org.varlink.service.InvalidParameter{"parameter":"interface"})");
+    CHECK(error_of(host, R"({"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"x.y"}})") ==
+          "org.varlink.service.InterfaceNotFound");
+    CHECK(error_of(host, R"({"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":7}})") ==
+          "org.varlink.service.InvalidParameter");
 }
 
 TEST_CASE("a malformed message closes its connection, and no other") {
@@ -41,9 +52,11 @@ TEST_CASE("a malformed message closes its connection, and no other") {
     host.run();
     const std::string echo = R"({"method":"org.example.test.Echo")";
     for (const auto& message : std::vector<std::string>{
-             "{}", "{", R"({"method":7})", R"({"method":""})", echo + R"(,"method":"x.y"})", echo + R"(,"extra":1})", echo + R"(,"more":1})", echo + R"(,"oneway":"yes"})",
-             echo + R"(,"parameters":[]})", echo + R"(,"parameters":"x"})", echo + R"(,"more":true,"oneway":true})", echo + R"(,"parameters":{"text":1,"text":2}})",
-             echo + ",\"parameters\":{\"text\":\"\xff\"}}", echo + R"(,"parameters":{"text":)" + std::string(15, '[') + std::string(15, ']') + "}}",
+             "{}", "{", R"({"method":7})", R"({"method":""})", echo + R"(,"method":"x.y"})", echo + R"(,"extra":1})",
+             echo + R"(,"more":1})", echo + R"(,"oneway":"yes"})", echo + R"(,"parameters":[]})", echo + R"(,"parameters":"x"})",
+             echo + R"(,"more":true,"oneway":true})", echo + R"(,"parameters":{"text":1,"text":2}})",
+             echo + ",\"parameters\":{\"text\":\"\xff\"}}",
+             echo + R"(,"parameters":{"text":)" + std::string(15, '[') + std::string(15, ']') + "}}",
              echo + R"(,"parameters":{"text":18446744073709551615}})", echo + R"(,"parameters":{"text":1e999}})", echo + "} x"})
         CHECK_MESSAGE(error_of(host, message) == "closed", message);
     CHECK(host.server->connections() == 1);
@@ -204,7 +217,9 @@ TEST_CASE("access: root's methods are root's, while the process that connected l
     const auto code_of_secret = [&] {
         auto client = Client::connect(host.path);
         const auto answer = client->call("org.example.test.Secret", Json::object());
-        return answer ? 0 : answer.error().name == "org.varlink.service.PermissionDenied" && answer.error().error.code == Code::denied ? 1 : 2;
+        return answer                                                                                                       ? 0
+               : answer.error().name == "org.varlink.service.PermissionDenied" && answer.error().error.code == Code::denied ? 1
+                                                                                                                            : 2;
     };
     CHECK(as_user(host, 0, code_of_secret) == 0);
     CHECK(host.secrets == 1);

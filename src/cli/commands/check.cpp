@@ -1,0 +1,15 @@
+// check — the line without its end: observe, evaluate, report.
+
+#include "local.hpp"
+#include "output.hpp"
+
+namespace promwarden::cli {
+
+Outcome check(const Options& options) {
+    const auto candidate = TRY(load_policy(options.policy));
+    auto engine = TRY(open_to_look(options));
+    const auto facts = engine.observe(candidate.policy, options.only);
+    return show(options, evaluate(candidate.policy, facts, options.only));
+}
+
+}  // namespace promwarden::cli

@@ -1,0 +1,245 @@
+// What Prometheus refuses: text that is not YAML, keys that no version knows or that stand in the wrong place, values and combinations that stop it from starting.
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "judge.hpp"
+
+namespace promwarden::files {
+
+namespace {
+
+/// Both say the same from two sides: the file is wrong, and therefore Prometheus would not start with it.
+void refuse(const Walk& walk, const Place& place, const std::string& observed, const std::string& remedy) {
+    walk.verdicts.fail(Id::invalid, place, "a setting that Prometheus knows, where it belongs", observed, remedy);
+    walk.verdicts.fail(Id::startable, place, "a file that Prometheus accepts", observed + "; Prometheus refuses to start with it", remedy);
+}
+
+/// Settings of VictoriaMetrics' agent, which reads the same file.
+bool foreign(std::string_view key) {
+    constexpr std::string_view keys[] = {"stream_parse", "relabel_debug", "metric_relabel_debug", "scrape_align_interval", "scrape_offset", "series_limit", "no_stale_markers",
+                                         "disable_compression", "disable_keepalive", "max_scrape_size", "label_limit_drop"};
+    return std::ranges::find(keys, key) != std::end(keys);
+}
+
+/// Whether a setting with this key takes that name below it: by its schema, or because it takes any name and the name is not known elsewhere.
+bool holds(std::string_view above, std::string_view name, const Key* home) {
+    using V = prometheus::Value;
+    const auto* key = prometheus::find_home(above);
+    if (key == nullptr) return false;
+    if (key->value == V::one || key->value == V::many) return prometheus::find_key(key->shape, name) != nullptr;
+    const bool takes_any = key->value == V::labels || key->value == V::shown || key->value == V::hashes;
+    return takes_any && (home == nullptr || home->in >= Shape::azure_sd);
+}
+
+/// The nearest setting above that has nothing below it and takes this one: what follows it probably lost its indentation.
+std::string_view emptied(const Node& block, const Entry& entry, const Key* home) {
+    std::string_view above;
+    for (const auto& each : block.entries) {
+        if (&each == &entry) break;
+        if (each.value->null() && holds(each.key, entry.key, home)) above = each.key;
+    }
+    return above;
+}
+
+/// A Prometheus duration in milliseconds: units y w d h m s ms, descending, or 0.
+std::optional<std::int64_t> duration(std::string_view text) {
+    constexpr std::pair<std::string_view, std::int64_t> units[] = {{"y", 31'536'000'000}, {"w", 604'800'000}, {"d", 86'400'000}, {"h", 3'600'000}, {"m", 60'000}, {"s", 1000}, {"ms", 1}};
+    if (text == "0") return 0;
+    std::int64_t total = 0;
+    const auto* next = std::begin(units);
+    if (text.empty()) return std::nullopt;
+    while (!text.empty()) {
+        const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
+        if (digits == 0 || digits > 12) return std::nullopt;
+        std::int64_t number = 0;
+        for (const char c : text.substr(0, digits)) number = number * 10 + (c - '0');
+        text.remove_prefix(digits);
+        const auto letters = text.substr(0, std::min(text.find_first_of("0123456789"), text.size()));
+        const auto* unit = std::find_if(next, std::end(units), [&](const auto& each) { return each.first == letters; });
+        if (unit == std::end(units)) return std::nullopt;
+        total += number * unit->second;
+        next = unit + 1;
+        text.remove_prefix(letters.size());
+    }
+    return total;
+}
+
+std::optional<std::int64_t> duration_of(const Node& block, std::string_view key) {
+    const auto* node = block.find(key);
+    return node == nullptr ? std::nullopt : duration(node->scalar());
+}
+
+bool given(const Node& block, std::string_view key) {
+    const auto* value = block.find(key);
+    return value != nullptr && !value->null();
+}
+
+void at_most_one(const Walk& walk, const Node& block, const Path& path, std::initializer_list<std::string_view> keys) {
+    std::vector<std::string_view> present;
+    for (const auto key : keys)
+        if (given(block, key)) present.push_back(key);
+    if (present.size() < 2) return;
+    const auto* entry = block.entry(present[1]);
+    const Path at = path / present[1];
+    refuse(walk, walk.place(at, entry->at), fmt::format("both {} and {}", present[0], present[1]), fmt::format("keep one of them (line {})", in_file(walk.document, entry->at).line));
+}
+
+void scrape_rules(const Walk& walk, const Node& block, const Path& path) {
+    if (!given(block, "job_name") && !walk.document.templated && !walk.document.repaired)
+        refuse(walk, walk.place(path, block.at), "a scrape configuration without job_name", "add `job_name: …`");
+    const auto interval = duration_of(block, "scrape_interval"), timeout = duration_of(block, "scrape_timeout");
+    if (interval && timeout && *timeout > *interval) {
+        const Path at = path / "scrape_timeout";
+        refuse(walk, walk.place(at, block.entry("scrape_timeout")->at), "scrape_timeout is longer than scrape_interval", "make scrape_timeout at most scrape_interval");
+    }
+    const auto* groups = block.find("static_configs");
+    if (groups == nullptr || given(block, "relabel_configs")) return;
+    for (std::size_t i = 0; i < groups->items.size(); ++i) {
+        const auto* targets = groups->items[i]->find("targets");
+        if (targets == nullptr) continue;
+        const Path list = path / "static_configs", group = list[i], names = group / "targets";
+        for (std::size_t j = 0; j < targets->items.size(); ++j)
+            if (const auto& target = *targets->items[j]; target.scalar().find('/') != std::string_view::npos && written(target) == Written::literal)
+                refuse(walk, walk.place(names[j], target.at), "a target with a slash", "write host:port here, the path under metrics_path and the scheme under scheme");
+    }
+}
+
+void relabel_rules(const Walk& walk, const Node& block, const Path& path) {
+    constexpr std::string_view actions[] = {"replace", "keep", "drop", "keepequal", "dropequal", "hashmod", "labelmap", "labeldrop", "labelkeep", "lowercase", "uppercase"};
+    if (const auto* action = block.entry("action"); action != nullptr && written(*action->value) == Written::literal) {
+        std::string name(action->value->scalar());
+        std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        const Path at = path / "action";
+        if (std::ranges::find(actions, name) == std::end(actions)) {
+            const auto near = nearest(name, {std::begin(actions), std::end(actions)});
+            refuse(walk, walk.place(at, action->at), "an unknown relabelling action", near ? line_with(walk.place(at, action->at), fmt::format("action: {}", *near)) : "use one of the actions that Prometheus knows");
+        }
+    }
+    if (const auto* regex = block.entry("regex"); regex != nullptr && written(*regex->value) == Written::literal && !walk.verdicts.compiles(regex->value->scalar())) {
+        const Path at = path / "regex";
+        refuse(walk, walk.place(at, regex->at), "a regular expression that does not compile", fmt::format("line {}: write it in RE2 syntax", in_file(walk.document, regex->at).line));
+    }
+}
+
+void rule_rules(const Walk& walk, const Node& block, const Path& path) {
+    if (walk.document.repaired) return;
+    at_most_one(walk, block, path, {"alert", "record"});
+    if (!given(block, "alert") && !given(block, "record")) refuse(walk, walk.place(path, block.at), "a rule that is neither alert nor record", "add `alert: NAME` or `record: NAME`");
+    if (!given(block, "expr")) refuse(walk, walk.place(path, block.at), "a rule without expr", "add `expr: …`");
+}
+
+bool has_http(Shape shape) { return prometheus::find_key(shape, "follow_redirects") != nullptr; }
+
+}  // namespace
+
+void unknown_key(const Walk& walk, const Node& block, const Entry& entry, Shape shape, const Path& path) {
+    if (entry.key.empty() || entry.key.find("{{") != std::string_view::npos || entry.key.find("{%") != std::string_view::npos) return;
+    const Place place = walk.place(path, entry.at);
+    if (foreign(entry.key)) return walk.verdicts.undecided(Id::startable, place, "a setting of VictoriaMetrics, which Prometheus does not know");
+    if (walk.document.repaired && (shape == Shape::rule || shape == Shape::rule_group || shape == Shape::relabel)) return;
+    const auto near = nearest(entry.key, prometheus::key_names(shape));
+    if (prometheus::grows(shape) && !near) return;
+    const auto key = show_key(entry.key);
+    const auto* home = prometheus::find_home(entry.key);
+    const auto above = emptied(block, entry, home);
+    const auto line = in_file(walk.document, entry.at).line;
+    const auto misplaced = fmt::format("{} is not known at {}", key, prometheus::to_text(shape));
+    if (!above.empty()) return refuse(walk, place, misplaced, fmt::format("line {}: indent it below `{}`", line, show_key(above)));
+    if (home != nullptr && home->in != shape) return refuse(walk, place, misplaced, fmt::format("line {}: move it into {}", line, prometheus::to_text(home->in)));
+    if (near) return refuse(walk, place, fmt::format("no version knows {} at {}", key, prometheus::to_text(shape)), line_with(place, fmt::format("{}:", *near)) + " (did you mean that?)");
+    refuse(walk, place, fmt::format("no version knows {} at {}", key, prometheus::to_text(shape)), fmt::format("remove line {}", line));
+}
+
+void repeated_key(const Walk& walk, const Entry& entry, const Path& path) {
+    if (entry.key.empty() || walk.document.templated || walk.document.repaired) return;
+    refuse(walk, walk.place(path, entry.at), fmt::format("{} is set twice", show_key(entry.key)), fmt::format("remove line {} or the one before", in_file(walk.document, entry.at).line));
+}
+
+void known_key(const Walk& walk, const Entry& entry, const Key& key, const Path& path) {
+    const Place place = walk.place(path, entry.at);
+    if (key.value == prometheus::Value::reference)
+        refuse(walk, place, fmt::format("{} needs a secret manager, which no released Prometheus has", entry.key), "use the *_file key instead");
+    if (const auto version = walk.options.version) {
+        if (key.since > *version)
+            refuse(walk, place, fmt::format("{} is new in {}, this is {}", entry.key, prometheus::version_text(key.since), prometheus::version_text(*version)), fmt::format("remove line {} or upgrade Prometheus", place.at.line));
+        if (key.until != 0 && key.until <= *version)
+            refuse(walk, place, fmt::format("{} is gone since {}", entry.key, prometheus::version_text(key.until)), fmt::format("remove line {}", place.at.line));
+    }
+    if (key.value == prometheus::Value::duration && written(*entry.value) == Written::literal && !duration(entry.value->scalar()))
+        refuse(walk, place, "not a duration", fmt::format("line {}: write a number with a unit: 15s, 1m, 1h30m", in_file(walk.document, entry.at).line));
+}
+
+void block_rules(const Walk& walk, const Node& block, Shape shape, const Path& path) {
+    if (has_http(shape)) {
+        at_most_one(walk, block, path, {"basic_auth", "authorization", "oauth2", "bearer_token", "bearer_token_file"});
+    }
+    switch (shape) {
+        case Shape::basic_auth:
+            at_most_one(walk, block, path, {"password", "password_file", "password_ref"});
+            at_most_one(walk, block, path, {"username", "username_file", "username_ref"});
+            break;
+        case Shape::authorization: {
+            at_most_one(walk, block, path, {"credentials", "credentials_file", "credentials_ref"});
+            const auto* type = block.entry("type");
+            const Path at = path / "type";
+            if (type != nullptr && (type->value->scalar() == "Basic" || type->value->scalar() == "basic")) refuse(walk, walk.place(at, type->at), "authorization with type Basic", "use basic_auth with password_file");
+            break;
+        }
+        case Shape::oauth2: at_most_one(walk, block, path, {"client_secret", "client_secret_file", "client_secret_ref"}); break;
+        case Shape::tls:
+            at_most_one(walk, block, path, {"ca", "ca_file", "ca_ref"});
+            at_most_one(walk, block, path, {"cert", "cert_file", "cert_ref"});
+            at_most_one(walk, block, path, {"key", "key_file", "key_ref"});
+            break;
+        case Shape::remote_write:
+        case Shape::remote_read:
+            if (!given(block, "url") && !walk.document.templated) refuse(walk, walk.place(path, block.at), fmt::format("{} without url", prometheus::to_text(shape)), "add `url: https://…`");
+            break;
+        case Shape::scrape: scrape_rules(walk, block, path); break;
+        case Shape::relabel: relabel_rules(walk, block, path); break;
+        case Shape::rule: rule_rules(walk, block, path); break;
+        default: break;
+    }
+}
+
+void top_rules(const Walk& walk, const Node& root, const Path& path) {
+    if (const auto* jobs = root.find("scrape_configs"); jobs != nullptr) {
+        const Path list = path / "scrape_configs";
+        std::map<std::string_view, std::uint32_t> names;
+        for (std::size_t i = 0; i < jobs->items.size(); ++i) {
+            const auto* name = jobs->items[i]->entry("job_name");
+            if (name == nullptr || written(*name->value) != Written::literal || walk.document.templated) continue;
+            const auto [first, fresh] = names.emplace(name->value->scalar(), in_file(walk.document, name->at).line);
+            const Path job = list[i], at = job / "job_name";
+            if (!fresh) refuse(walk, walk.place(at, name->at), fmt::format("this job_name is taken by line {}", first->second), "give every job a name of its own");
+        }
+    }
+    const auto& policy = walk.options.policy;
+    const auto* global = root.entry("global");
+    const auto* log = global == nullptr ? nullptr : global->value->entry("query_log_file");
+    const Path above = path / "global", at = above / "query_log_file";
+    if (log != nullptr) {
+        walk.verdicts.touch(Id::query_log);
+        if (log->value->null() || log->value->scalar().empty())
+            walk.verdicts.fail(Id::query_log, walk.place(at, log->at), "a file for the query log", "an empty name: queries are not logged", line_with(walk.place(at, log->at), "query_log_file: /var/log/prometheus/query.log"));
+        else if (policy != nullptr && !policy->query_log.empty() && log->value->scalar() != policy->query_log)
+            walk.verdicts.fail(Id::query_log, walk.place(at, log->at), policy->query_log, "another file", line_with(walk.place(at, log->at), "query_log_file: " + policy->query_log));
+    } else if (policy != nullptr && !policy->query_log.empty() && (global != nullptr || root.entry("scrape_configs") != nullptr)) {
+        walk.verdicts.fail(Id::query_log, walk.place(global == nullptr ? path : above, global == nullptr ? root.at : global->at), policy->query_log, "no query_log_file", "add `query_log_file: " + policy->query_log + "` below `global:`");
+    }
+}
+
+void not_yaml(Verdicts& verdicts, const Document& document) {
+    const auto& problem = *document.problem;
+    const Path root;
+    const Place place{document, root, problem.at};
+    const std::string remedy = document.repaired ? "indent the settings of each list item below its dash; the rest was judged as if they were" : "correct the YAML there or just above";
+    verdicts.fail(Id::invalid, place, "YAML", "not YAML: " + problem.message, remedy);
+    verdicts.fail(Id::startable, place, "a file that Prometheus accepts", "not YAML: Prometheus refuses to start with it", remedy);
+}
+
+}  // namespace promwarden::files
