@@ -6,9 +6,8 @@ import signal
 import time
 import unittest
 
-import world
 from watch import Stranger, handle_of, live_table
-from world import CLIENT, HOST, Refused, World, policy, wait_until
+from world import HOST, Refused, World, policy, wait_until
 
 TABLE = "inet promwarden"
 SOURCES = "guard_trusted_ip4_8"
@@ -142,13 +141,29 @@ class Contest(Guarded):
         self.assertLessEqual(len(self.agent.history("heal")), rounds)
         self.assertEqual(self.answers(), [200, "timeout"])
 
+    def test_a_large_foreign_load(self):
+        """It is not listened to any longer than it takes to see its size."""
+        self.load()
+        self.watched_by_generation("elements")
+
     def test_a_foreign_load_that_overflows_the_listener(self):
-        elements = ", ".join(f"{10 + i // 65536}.{i // 256 % 256}.{i % 256}.0-{10 + i // 65536}.{i // 256 % 256}.{i % 256}.9" for i in range(50_000))
+        """Whatever happened to the table in it, before it and after it."""
+        self.agent.process.send_signal(signal.SIGSTOP)
+        self.world.nft(f"flush chain {TABLE} guard_judge_prometheus")
+        self.load()
+        self.agent.process.send_signal(signal.SIGCONT)
+        self.healed()
+        self.watched_by_generation("lost")
+
+    def load(self):
+        elements = ", ".join(f"10.{i // 256 % 256}.{i % 256}.0-10.{i // 256 % 256}.{i % 256}.9" for i in range(50_000))
         self.world.nft(f"table inet other {{ set many {{ type ipv4_addr; flags interval; elements = {{ {elements} }}; }}\n}}")
+
+    def watched_by_generation(self, reason):
         watching = wait_until(lambda: (by := self.agent.status()["agent"]["watching"])["by"] == "generation" and by, "it leaves the listener", 20)
-        self.assertNotEqual(watching["reason"], "")
+        self.assertIn(reason, watching["reason"])
         self.assertEqual(live_table(self.world), self.before)
-        for command in (f"delete table {TABLE}", f"insert rule {TABLE} guard_pre accept", f"add element {TABLE} {SOURCES} {{ 203.0.0.0 }}"):
+        for command in (f"delete table {TABLE}", f"flush chain {TABLE} guard_judge_prometheus", f"add element {TABLE} {SOURCES} {{ 203.0.0.0 }}"):
             with self.subTest(command=command):
                 count = len(self.agent.history("heal"))
                 self.world.nft(command)
@@ -215,7 +230,7 @@ class Life(Guarded):
             counts = now
 
     def test_what_was_changed_while_no_agent_ran_is_undone_at_start(self):
-        for command in (f"insert rule {TABLE} guard_pre accept", "flush ruleset"):
+        for command in (f"flush chain {TABLE} guard_judge_prometheus", "flush ruleset"):
             with self.subTest(command=command):
                 self.agent.stop(signal.SIGKILL)
                 self.world.nft(command)
