@@ -161,6 +161,7 @@ struct Change {
     bool ours = false;            // it touched our table
     bool table_removed = false;
     bool foreign_rules = false;   // it touched another table
+    std::size_t foreign_elements = 0;        // of sets there, added or removed
     std::vector<std::string> what;           // "rule guard_pre deleted", at most 20
     std::map<std::string, PackedKeys> added_elements, removed_elements;  // by set of our table
     std::vector<std::string> replaced_sets;  // deleted, whether or not made again

@@ -257,7 +257,8 @@ Result<Plan> Agent::take(Candidate candidate, ApplyRequest request) {
     }
     engine_.set_links_watched(true);
     const bool own_before = in_force_ && in_force_->policy.firewall.own_table, first = !in_force_;
-    if (first || own_before != candidate.policy.firewall.own_table) {
+    const bool ownership_changes = first || own_before != candidate.policy.firewall.own_table;
+    if (ownership_changes) {
         auto previous = std::exchange(in_force_, candidate);
         choose_ownership();
         in_force_ = std::move(previous);
@@ -269,7 +270,7 @@ Result<Plan> Agent::take(Candidate candidate, ApplyRequest request) {
         on_disk_ = in_force_;
         accept_pending_ = request.accept_later && !trial;
     }
-    if ((large || first || !monitor_) && watching_ != Watching::generation)
+    if (ownership_changes || ((large || !monitor_) && watching_ != Watching::generation))
         if (const auto watched = watch_table(); !watched) log_problem(watched.error().text());
     report_.reset();
     if (plan) accept_soon();

@@ -117,7 +117,9 @@ void Agent::on_notifications() {
         if (!(*change)->ours) {
             engine_.passed((*change)->generation.id);
             report_.reset();  // other people's rules may lead around ours
-            continue;
+            if ((*change)->foreign_elements < large_foreign_set) continue;
+            watch_by_generation(fmt::format("another table was given {} elements at once", (*change)->foreign_elements));
+            return;
         }
         on_drift(&**change, noticed, (*change)->what);
         if (!monitor_) return;
@@ -209,6 +211,7 @@ void Agent::heal(const firewall::Change* change, Clock::time_point since, const 
     }
     last_good_ = Clock::now();
     auto healed = event(Event::Kind::heal, table_subject(), "the policy's ruleset", backoff_.contested() ? "restored; somebody keeps changing it" : "restored");
+    healed.time -= std::chrono::duration_cast<std::chrono::system_clock::duration>(last_good_ - std::max(engine_.kernel().last_commit(), since));
     healed.by = drift.by;
     healed.gap = gap;
     record(healed);

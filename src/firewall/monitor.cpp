@@ -65,6 +65,7 @@ struct Monitor::Inbox {
         const auto family = static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(&message))->nfgen_family;
         if (family != NFPROTO_INET || string_of(parts[kind->table]) != table_name) {
             change.foreign_rules = true;
+            if (kind->added == NFT_MSG_NEWSETELEM) ++change.foreign_elements;
             return false;
         }
         change.ours = true;
