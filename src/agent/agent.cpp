@@ -105,7 +105,7 @@ Result<> Agent::load_in_force() {
         return {};
     }
     engine_.set_links_watched(true);
-    choose_ownership();
+    choose_ownership(policy_in_force());
     if (!enforcing()) return {};
     if (const auto done = engine_.enforce(&in_force_->policy); !done) {
         log_problem(fmt::format("cannot load the policy in force: {}", done.error().text()));
@@ -176,11 +176,20 @@ void Agent::on_trial_over() {
     }
     trial_ = false;
     if (!*ended) return;
-    if (auto accepted = engine_.state().accepted(); accepted) in_force_ = std::move(*accepted);
-    prepare();
-    report_.reset();
+    return_to_accepted();
     record(event(Event::Kind::undo, policy_subject(options_.policy), "confirmed in time", "the trial was not confirmed; the policy before it is in force"));
     compare_disk();
+}
+
+/// The engine went back to what was accepted before; so do we.
+void Agent::return_to_accepted() {
+    if (auto accepted = engine_.state().accepted(); accepted) in_force_ = std::move(*accepted);
+    if (choose_ownership(policy_in_force())) {
+        if (const auto done = enforcing() ? engine_.enforce(&in_force_->policy) : Result<bool>(false); !done) log_problem(done.error().text());
+        if (const auto watched = watch_table(); !watched) log_problem(watched.error().text());
+    }
+    prepare();
+    report_.reset();
 }
 
 void Agent::arm_recheck() {
@@ -256,21 +265,17 @@ Result<Plan> Agent::take(Candidate candidate, ApplyRequest request) {
         monitor_.reset();
     }
     engine_.set_links_watched(true);
-    const bool own_before = in_force_ && in_force_->policy.firewall.own_table, first = !in_force_;
-    const bool ownership_changes = first || own_before != candidate.policy.firewall.own_table;
-    if (ownership_changes) {
-        auto previous = std::exchange(in_force_, candidate);
-        choose_ownership();
-        in_force_ = std::move(previous);
-    }
+    const bool ownership_changed = choose_ownership(&candidate.policy);
     const bool trial = request.confirm_within.has_value();
     auto plan = engine_.apply(candidate, request);
     if (plan) {
         in_force_ = std::move(candidate);
         on_disk_ = in_force_;
         accept_pending_ = request.accept_later && !trial;
+    } else {
+        choose_ownership(policy_in_force());  // refused, or undone
     }
-    if (ownership_changes || ((large || !monitor_) && watching_ != Watching::generation))
+    if (ownership_changed || ((large || !monitor_) && watching_ != Watching::generation))
         if (const auto watched = watch_table(); !watched) log_problem(watched.error().text());
     report_.reset();
     if (plan) accept_soon();
@@ -300,6 +305,8 @@ void Agent::accept_soon() {
 // ---- what everybody needs -------------------------------------------------------------------------------------------
 
 const Policy* Agent::policy() const { return in_force_ ? &in_force_->policy : on_disk_ ? &on_disk_->policy : nullptr; }
+
+const Policy* Agent::policy_in_force() const { return in_force_ ? &in_force_->policy : nullptr; }
 
 bool Agent::enforcing() const { return in_force_ && in_force_->policy.mode_of(filter_control) == Mode::enforce; }
 

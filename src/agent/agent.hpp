@@ -40,6 +40,7 @@ private:
     Result<> watch_signals();
     Result<> watch_trial();
     void on_trial_over();
+    void return_to_accepted();
     void recheck();
     void arm_recheck();
     std::expected<Candidate, Diagnostics> read_disk();
@@ -51,11 +52,13 @@ private:
     void record(Event event);
     Event event(Event::Kind kind, std::string subject, std::string expected, std::string observed) const;
     [[nodiscard]] const Policy* policy() const;  // the one in force, else the one on disk: what is reported about
+    [[nodiscard]] const Policy* policy_in_force() const;
     [[nodiscard]] bool enforcing() const;
     const Report& report();
 
     // ---- guard.cpp: the watch over the table
-    void choose_ownership();
+    /// True where it is another than before.
+    bool choose_ownership(const Policy* policy);
     Result<> watch_table();
     void watch_by_generation(std::string reason);
     void on_notifications();

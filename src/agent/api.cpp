@@ -168,11 +168,8 @@ void Agent::on_undo(Call call) {
     if (!parameter(call, "all", &Json::is_boolean, all)) return;
     const auto plan = engine_.undo(all.value_or(false));
     if (!plan) return answer_error(call, plan.error());
-    auto accepted = engine_.state().accepted();
-    in_force_ = accepted ? std::move(*accepted) : std::nullopt;
+    return_to_accepted();
     if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
-    prepare();
-    report_.reset();
     record(event(Event::Kind::undo, "policy " + options_.policy, "undone", in_force_ ? "the policy before is in force" : "no policy is in force"));
     compare_disk();
     call.reply({{"plan", to_json(*plan)}});

@@ -52,9 +52,9 @@ Actor actor_of(const firewall::Generation& generation) {
     return actor;
 }
 
-void Agent::choose_ownership() {
-    ownership_ = firewall::Ownership::plain;
-    if (in_force_ && !in_force_->policy.firewall.own_table) {
+bool Agent::choose_ownership(const Policy* policy) {
+    const auto before = std::exchange(ownership_, firewall::Ownership::plain);
+    if (policy != nullptr && !policy->firewall.own_table) {
         ownership_reason_ = "the policy says ownership = \"off\"";
     } else if (const auto able = engine_.kernel().can_own(); !able) {
         ownership_reason_ = able.error().text();
@@ -68,6 +68,7 @@ void Agent::choose_ownership() {
         sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=nf_tables", &fd, 1);
     }
     engine_.set_ownership(ownership_);
+    return ownership_ != before;
 }
 
 Result<> Agent::watch_table() {
@@ -219,8 +220,9 @@ void Agent::heal(const firewall::Change* change, Clock::time_point since, const 
 
 Result<> Agent::restore(const firewall::Change* change) {
     if (change != nullptr && change->table_removed && prepared_) {
-        TRY(engine_.kernel().send(*prepared_));
-        return engine_.restored();
+        const auto sent = engine_.kernel().send(*prepared_);
+        if (sent) return engine_.restored();
+        if (sent.error().code != Code::conflict) return sent;  // else somebody made another table of that name at once: compare with that
     }
     if (change != nullptr) TRY(engine_.follow(*change));
     TRY(engine_.enforce(&in_force_->policy));

@@ -33,7 +33,8 @@ using Rules = std::vector<Rule>;
 
 constexpr int loopback_index = 1;  // in every network namespace
 constexpr std::uint32_t smallest_set = 64;
-constexpr std::string_view containers = "guard_containers";
+constexpr std::string_view containers = "guard_containers";  // what leads to containers: closes
+constexpr std::string_view bridges = "guard_bridges";        // what containers come from: opens, and so holds only what is certain
 /// How container engines name their bridges; used where nobody watches links come and go.
 constexpr std::array<std::string_view, 4> engine_names{"docker", "br-", "podman", "cni"};
 
@@ -91,8 +92,8 @@ std::vector<Expression> source_network(const NetworkClass& networks) {
 std::vector<Expression> from_loopback() { return {Meta{Key::iif}, Compare{Op::eq, host_order(loopback_index)}}; }
 
 /// One rule for every way in which an interface is known to be a container's.
-Rules for_containers(Key key, const Surroundings& surroundings, const Verdict& verdict) {
-    Rules rules{rule({Meta{key}, Lookup{std::string(containers)}, verdict})};
+Rules for_containers(Key key, std::string_view set, const Surroundings& surroundings, const Verdict& verdict) {
+    Rules rules{rule({Meta{key}, Lookup{std::string(set)}, verdict})};
     if (surroundings.watched) return rules;
     for (const auto name : engine_names) rules.push_back(rule({Meta{key}, Compare{Op::eq, characters(name)}, verdict}));
     return rules;
@@ -115,7 +116,7 @@ Chain prerouting(const FirewallPolicy& policy, const Surroundings& surroundings)
     Chain chain{"guard_pre", Hook{Hook::Point::prerouting, -250}, {}};
     chain.rules.push_back(rule(from_loopback() + std::vector<Expression>{accept()}));
     chain.rules.push_back(rule({FibDestinationType{}, Compare{Op::eq, host_order(std::uint32_t{RTN_UNICAST})}, accept()}, "to be forwarded: guard_fwd judges it"));
-    if (policy.sibling_containers) append(chain.rules, for_containers(Key::iifname, surroundings, accept()));
+    if (policy.sibling_containers) append(chain.rules, for_containers(Key::iifname, bridges, surroundings, accept()));
     append(chain.rules, judged(policy, true));
     return chain;
 }
@@ -123,7 +124,7 @@ Chain prerouting(const FirewallPolicy& policy, const Surroundings& surroundings)
 Chain input(const FirewallPolicy& policy, const Surroundings& surroundings) {
     Chain chain{"guard_in", Hook{Hook::Point::input, 10}, {}};
     chain.rules.push_back(rule(from_loopback() + std::vector<Expression>{accept()}));
-    if (policy.sibling_containers) append(chain.rules, for_containers(Key::iifname, surroundings, accept()));
+    if (policy.sibling_containers) append(chain.rules, for_containers(Key::iifname, bridges, surroundings, accept()));
     append(chain.rules, judged(policy, false));
     // A transparent proxy hands packets of any port to any listener, so they must be welcome at every service. Only our own addresses: a proxy for other
     // people's traffic is left alone.
@@ -137,11 +138,11 @@ Chain input(const FirewallPolicy& policy, const Surroundings& surroundings) {
 
 std::vector<Chain> forward(const FirewallPolicy& policy, const Surroundings& surroundings) {
     Chain chain{"guard_fwd", Hook{Hook::Point::forward, -10}, {}};
-    if (policy.sibling_containers) append(chain.rules, for_containers(Key::iifname, surroundings, accept()));
+    if (policy.sibling_containers) append(chain.rules, for_containers(Key::iifname, bridges, surroundings, accept()));
     chain.rules.push_back(rule({CtStatus{}, Mask{host_order(std::uint32_t{IPS_DST_NAT})}, Compare{Op::neq, host_order(std::uint32_t{0})}, go_to("guard_contained")},
                                "published by a container engine"));
-    append(chain.rules, for_containers(Key::iifname, surroundings, accept()));  // containers among themselves
-    append(chain.rules, for_containers(Key::oifname, surroundings, go_to("guard_contained")));
+    append(chain.rules, for_containers(Key::iifname, bridges, surroundings, accept()));  // containers among themselves
+    append(chain.rules, for_containers(Key::oifname, containers, surroundings, go_to("guard_contained")));
     return {{"guard_contained", std::nullopt, judged(policy, true)}, std::move(chain)};
 }
 
@@ -216,6 +217,7 @@ std::vector<Set> sets(const FirewallPolicy& policy, const Surroundings& surround
         all.push_back({type, std::move(name), size, 0, std::move(elements)});
     };
     add(Set::Type::interface, std::string(containers), interface_keys(surroundings.container_interfaces));
+    add(Set::Type::interface, std::string(bridges), interface_keys(surroundings.container_bridges));
     for (const auto& group : policy.sources) {
         const auto names_it = [&](const Service& service) { return std::ranges::find(service.allow, group.name) != service.allow.end(); };
         if (std::ranges::none_of(policy.services, names_it)) continue;
@@ -230,15 +232,20 @@ std::vector<Set> sets(const FirewallPolicy& policy, const Surroundings& surround
 }  // namespace
 
 Surroundings surroundings(std::span<const Link> links) {
-    Surroundings result{{}, {}, true};
+    Surroundings result;
+    result.watched = true;
     const auto carries_hardware = [&](const Link& bridge) {
         return std::ranges::any_of(links, [&](const Link& port) { return port.master == bridge.index && port.kind != "veth" && port.kind != "tun"; });
     };
     for (const auto& link : links) {
         // A bridge with a physical port is this host's way to its network, not a container's.
-        if ((link.kind == "bridge" && !carries_hardware(link)) || (link.kind == "veth" && link.master == 0) || link.kind == "macvlan" || link.kind == "macvtap")
-            result.container_interfaces.push_back(link.name);
+        const bool bridge = link.kind == "bridge" && !carries_hardware(link);
+        // A lone veth may lead to a container, or be the uplink of a host that is a container itself: good enough to judge what goes there, not to trust what comes.
+        const bool leads_away = (link.kind == "veth" && link.master == 0) || link.kind == "macvlan" || link.kind == "macvtap";
+        if (bridge || leads_away) result.container_interfaces.push_back(link.name);
+        if (bridge) result.container_bridges.push_back(link.name);
     }
+    std::ranges::sort(result.container_bridges);
     std::ranges::sort(result.container_interfaces);
     return result;
 }

@@ -31,7 +31,7 @@ constexpr std::array<Kind, 7> kinds{{{NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE, "table
                                      {NFT_MSG_NEWFLOWTABLE, NFT_MSG_DELFLOWTABLE, "flowtable", NFTA_FLOWTABLE_TABLE, NFTA_FLOWTABLE_NAME}}};
 
 /// Notifications of elements do not say how wide a key is; our names do.
-std::size_t width_of_set(std::string_view name) { return name.contains("_ip6_") || name == "guard_containers" ? 16 : 4; }
+std::size_t width_of_set(std::string_view name) { return name.contains("_ip6_") || name == "guard_containers" || name == "guard_bridges" ? 16 : 4; }
 
 std::string rule_text(const nlmsghdr& message) {
     const Handle<nftnl_rule, nftnl_rule_free> rule{nftnl_rule_alloc()};

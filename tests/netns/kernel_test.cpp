@@ -54,7 +54,7 @@ FirewallPolicy simple_policy() {
     return policy;
 }
 
-Ruleset simple() { return compile(simple_policy(), Surroundings{{"veth7"}, 1234, true}); }
+Ruleset simple() { return compile(simple_policy(), Surroundings{{"veth7"}, {}, 1234, true}); }
 
 Live load(Kernel& kernel, const Ruleset& ruleset, Ownership ownership = Ownership::plain) {
     auto from = kernel.read(Elements::all);
@@ -144,7 +144,7 @@ TEST_CASE("any ruleset becomes any other by its difference") {
             one.protocol = random() % 3 == 0 ? Protocol::udp : Protocol::tcp;
             policy.services.push_back(std::move(one));
         }
-        const Surroundings around{{"veth" + std::to_string(random() % 4)}, std::nullopt, random() % 2 == 0};
+        const Surroundings around{{"veth" + std::to_string(random() % 4)}, {"br" + std::to_string(random() % 4)}, std::nullopt, random() % 2 == 0};
         const auto wanted = compile(policy, around, previous ? &*previous : nullptr);
         load(kernel, wanted);
         const auto live = read_all(kernel);
@@ -170,7 +170,7 @@ TEST_CASE("a transaction for a generation that is gone changes nothing") {
     run("nft add rule inet promwarden guard_pre tcp dport 9 accept");
     auto policy = simple_policy();
     policy.services[0].deny = Deny::reject;
-    const auto refused = kernel.commit(live, compile(policy, Surroundings{{"veth7"}, 1234, true}), Ownership::plain);
+    const auto refused = kernel.commit(live, compile(policy, Surroundings{{"veth7"}, {}, 1234, true}), Ownership::plain);
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == Code::stale);
     CHECK(run("nft list table inet promwarden").find("reject with tcp reset") != std::string::npos);  // guard_refuse has one; guard_deny has none
@@ -347,7 +347,7 @@ TEST_CASE("an owned table: nobody else can touch it; it outlives its owner and i
     kernel = std::move(other);  // the first owner is gone
     CHECK(read_all(kernel).owner == 0);
     check_equal(*read_all(kernel).ruleset, wanted);
-    CHECK(load(kernel, compile(simple_policy(), Surroundings{{"veth7"}, 1234, true}), Ownership::owned).owner == kernel.port_id());
+    CHECK(load(kernel, compile(simple_policy(), Surroundings{{"veth7"}, {}, 1234, true}), Ownership::owned).owner == kernel.port_id());
     CHECK(load(kernel, wanted, Ownership::plain).table_flags == 0);
     remove(kernel);
 }
