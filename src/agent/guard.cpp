@@ -114,6 +114,7 @@ void Agent::on_notifications() {
             return;
         }
         if (!*change) return;
+        last_good_ = noticed;  // whatever came before this was seen
         if ((*change)->port_id == engine_.kernel().port_id()) continue;
         if (!(*change)->ours) {
             engine_.passed((*change)->generation.id);
