@@ -4,7 +4,7 @@ _promwarden_controls() { promwarden explain 2>/dev/null | grep -oE '^ *[a-z]+\.[
 _promwarden() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} word command='' words
     COMPREPLY=()
-    local commands='check plan apply confirm undo status watch history why policy explain'
+    local commands='check plan apply confirm undo status watch history why lint policy explain'
     local options='--policy --state --socket --help'
     local report='--format --output --only --fail-on'
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -13,7 +13,7 @@ _promwarden() {
 
     case $previous in
         --policy|--output|--socket|--state) compopt -o default; return ;;
-        --format) words='text json' ;;
+        --format) words='text json sarif junit openmetrics' ;;
         --fail-on) words='critical high medium low' ;;
         --only|--control) words=$(_promwarden_controls) ;;
         --confirm-within) words='60s 5m' ;;
@@ -21,6 +21,8 @@ _promwarden() {
         *)
             case $command in
                 '') words="$commands $options --version" ;;
+                lint)
+                    case $current in -*) words="$options $report --as" ;; *) compopt -o default; return ;; esac ;;
                 check|plan|status) words="$options $report" ;;
                 apply) words="$options $report --confirm-within --force" ;;
                 undo) words="$options --format --output --all" ;;

@@ -3,7 +3,7 @@ function __promwarden_controls
     promwarden explain 2>/dev/null | string match -rg '^ *([a-z]+\.[a-z-]+)'
 end
 
-set -l commands check plan apply confirm undo status watch history why policy explain
+set -l commands check plan apply confirm undo status watch history why lint policy explain
 set -l none "not __fish_seen_subcommand_from $commands"
 set -l used __fish_seen_subcommand_from
 complete -c promwarden -f
@@ -16,6 +16,7 @@ complete -c promwarden -n $none -a status -d 'The current view of the agent'
 complete -c promwarden -n $none -a watch -d 'Stream transitions until interrupted'
 complete -c promwarden -n $none -a history -d 'Past transitions'
 complete -c promwarden -n $none -a why -d 'What happens to a packet from an address'
+complete -c promwarden -n $none -a lint -d 'The same controls over configuration files'
 complete -c promwarden -n $none -a policy -d 'Check or show the policy'
 complete -c promwarden -n $none -a explain -d 'What a control is about'
 complete -c promwarden -n $none -l version -d 'Print the version'
@@ -23,12 +24,14 @@ complete -c promwarden -s h -l help -d 'Print help'
 complete -c promwarden -l policy -rF -d 'Policy file'
 complete -c promwarden -l state -ra '(__fish_complete_directories)' -d 'State directory'
 complete -c promwarden -l socket -rF -d 'Socket of the agent'
-complete -c promwarden -l format -xa 'text json' -d 'Form of the report'
+complete -c promwarden -l format -xa 'text json sarif junit openmetrics' -d 'Form of the report'
 complete -c promwarden -l output -rF -d 'Write the report to a file'
-complete -c promwarden -n "$used check plan apply status" -l only -xa '(__promwarden_controls)' -d 'This control only'
-complete -c promwarden -n "$used check plan apply status" -l fail-on -xa 'critical high medium low' -d 'Lowest severity that decides the exit status'
+complete -c promwarden -n "$used check plan apply status lint" -l only -xa '(__promwarden_controls)' -d 'This control only'
+complete -c promwarden -n "$used check plan apply status lint" -l fail-on -xa 'critical high medium low' -d 'Lowest severity that decides the exit status'
 complete -c promwarden -n "$used apply" -l confirm-within -xa '60s 5m' -d 'Undo unless confirmed in time'
 complete -c promwarden -n "$used apply" -l force -d 'Apply against a refusal'
+complete -c promwarden -n "$used lint" -F
+complete -c promwarden -n "$used lint" -l as -x -d 'What the files are'
 complete -c promwarden -n "$used undo" -l all -d 'Everything that was ever applied'
 complete -c promwarden -n "$used history" -l since -xa '1h 24h 7d' -d 'How far back'
 complete -c promwarden -n "$used history" -l control -xa '(__promwarden_controls)' -d 'This control only'
