@@ -142,9 +142,9 @@ void put_comment(nftnl_rule* rule, const std::string& comment) {
 
 }  // namespace
 
-Batch::Batch(std::optional<std::uint32_t> generation) : scratch_(scratch_size) {
+Batch::Batch(std::optional<std::uint32_t> generation) : scratch_(std::make_unique_for_overwrite<std::uint8_t[]>(scratch_size)) {
     labels_.emplace_back("begin");
-    auto* message = mnl_nlmsg_put_header(scratch_.data());
+    auto* message = mnl_nlmsg_put_header(scratch_.get());
     message->nlmsg_type = NFNL_MSG_BATCH_BEGIN;
     message->nlmsg_flags = NLM_F_REQUEST;
     auto* header = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message, sizeof(nfgenmsg)));
@@ -157,7 +157,7 @@ nlmsghdr* Batch::begin(std::uint16_t type, std::uint16_t flags, std::string labe
     const auto sequence = static_cast<std::uint32_t>(labels_.size());
     labels_.push_back(std::move(label));
     only_elements_ &= type == NFT_MSG_NEWSETELEM || type == NFT_MSG_DELSETELEM;
-    return nftnl_nlmsg_build_hdr(reinterpret_cast<char*>(scratch_.data()), type, NFPROTO_INET, flags, sequence);
+    return nftnl_nlmsg_build_hdr(reinterpret_cast<char*>(scratch_.get()), type, NFPROTO_INET, flags, sequence);
 }
 
 void Batch::end(const nlmsghdr* message) {
@@ -301,7 +301,7 @@ void Batch::delete_rule(const std::string& chain, std::uint64_t handle) {
 void Batch::finish(bool commit) {
     if (!empty()) reinterpret_cast<nlmsghdr*>(bytes_.data() + last_)->nlmsg_flags |= NLM_F_ACK;
     if (!commit) return;
-    auto* message = mnl_nlmsg_put_header(scratch_.data());
+    auto* message = mnl_nlmsg_put_header(scratch_.get());
     message->nlmsg_type = NFNL_MSG_BATCH_END;
     message->nlmsg_flags = NLM_F_REQUEST;
     message->nlmsg_seq = static_cast<std::uint32_t>(labels_.size());

@@ -54,7 +54,7 @@ private:
     void elements(std::uint16_t type, const Set& set, const PackedKeys& keys);
 
     std::vector<std::uint8_t> bytes_;
-    std::vector<std::uint8_t> scratch_;
+    std::unique_ptr<std::uint8_t[]> scratch_;  // one message
     std::vector<std::string> labels_;  // by sequence number
     bool only_elements_ = true;
     std::size_t last_ = 0;             // where the last message begins

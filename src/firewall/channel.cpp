@@ -81,14 +81,14 @@ Result<> Channel::ask(std::uint16_t type, std::uint8_t family, std::uint16_t fla
     auto* message = nftnl_nlmsg_build_hdr(request.data(), type, family, flags, ++sequence_);
     if (fill) fill(message);
     TRY(send({reinterpret_cast<const std::uint8_t*>(message), message->nlmsg_len}));
-    std::vector<char> buffer(receive_size);
+    if (!buffer_) buffer_ = std::make_unique_for_overwrite<char[]>(receive_size);
     bool interrupted = false;
     for (;;) {
-        const auto got = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
+        const auto got = mnl_socket_recvfrom(socket_.get(), buffer_.get(), receive_size);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return fail_errno("read from", "nf_tables");
         int left = static_cast<int>(got);
-        for (const auto* answer = reinterpret_cast<const nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(answer, left); answer = mnl_nlmsg_next(answer, &left)) {
+        for (const auto* answer = reinterpret_cast<const nlmsghdr*>(buffer_.get()); mnl_nlmsg_ok(answer, left); answer = mnl_nlmsg_next(answer, &left)) {
             if (answer->nlmsg_seq != sequence_) continue;  // of a request that failed half-way
             interrupted |= (answer->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
             if (answer->nlmsg_type == NLMSG_ERROR) {

@@ -28,6 +28,7 @@ private:
     Result<> send(std::span<const std::uint8_t> bytes);
 
     Handle<mnl_socket, mnl_socket_close> socket_;
+    std::unique_ptr<char[]> buffer_;  // kept: whoever heals a table must not wait for fresh pages
     std::uint32_t sequence_ = 0;
     std::size_t send_room_ = 0;
 };
