@@ -58,7 +58,7 @@ public:
         else if (payload.base == expr::Payload::Base::network && payload.offset == 8 && payload.length == 16) left_ = "ip6 saddr";
         else left_ = fmt::format("@{},{},{}", payload.base == expr::Payload::Base::network ? "nh" : "th", payload.offset * 8, payload.length * 8);
     }
-    void operator()(const expr::FibDestinationType&) { left_ = "fib daddr type", loaded_.reset(), fib_ = true; }
+    void operator()(const expr::FibDestinationType&) { left_ = "fib daddr type", loaded_.reset(); }
     void operator()(const expr::CtStatus&) { left_ = "ct status", loaded_.reset(); }
     void operator()(const expr::SocketTransparent&) { left_ = "socket transparent", loaded_.reset(); }
     void operator()(const expr::Mask& mask) {
@@ -107,7 +107,6 @@ private:
     std::vector<std::string> words_;
     std::string left_;
     std::optional<expr::Meta::Key> loaded_;
-    bool fib_ = false;
 };
 
 }  // namespace

@@ -109,7 +109,6 @@ TEST_CASE("nft can read what we load, and load what it read") {
     const auto wanted = simple();
     load(kernel, wanted);
     const auto listing = run("nft list table inet promwarden");
-    MESSAGE(listing);
     CHECK(listing.find("10.0.0.0") != std::string::npos);
     CHECK(listing.find("\"veth7\"") != std::string::npos);
     int status = 0;
