@@ -44,6 +44,21 @@ struct Decision {
     std::vector<Finding> findings;
 };
 
+/// The parts of Facts that a control looks at: an observation for one control makes only these.
+enum class Part : std::uint16_t {
+    filter = 1,       // our table, the interfaces
+    bypasses = 2,     // ways around it
+    servers = 4,      // Prometheus: sockets, processes, units
+    files = 8,        // what its configuration says and names
+    storage = 16,     // devices below paths
+    containers = 32,  // of engines on this host
+    proxy = 64,       // the reverse proxy's configuration
+    certificates = 128,
+    live = 256,       // what endpoints answered
+};
+constexpr Part operator|(Part a, Part b) { return static_cast<Part>(static_cast<std::uint16_t>(a) | static_cast<std::uint16_t>(b)); }
+constexpr bool includes(Part all, Part one) { return (static_cast<std::uint16_t>(all) & static_cast<std::uint16_t>(one)) != 0; }
+
 struct Control {
     std::string_view id;
     std::string_view title;
@@ -52,12 +67,15 @@ struct Control {
     std::string_view rationale;
     std::string_view verified_by;
     std::string_view references;
+    Part needs;
     Decision (*decide)(const Policy&, const Facts&);  // null: this version does not decide it yet, and no report mentions it
 };
 
 /// Every control of the contract, in its order.
 std::span<const Control> catalogue();
 const Control* find_control(std::string_view id);
+/// What deciding these controls needs (empty: all).
+Part needs_of(std::span<const std::string> only);
 
 struct ControlReport {
     const Control* control = nullptr;

@@ -102,14 +102,14 @@ Facts Engine::observe_filter() {
 }
 
 Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
-    const auto asked = [&](std::string_view control) { return only.empty() || std::ranges::find(only, control) != only.end(); };
+    const auto needs = needs_of(only);
     auto facts = observe_filter();
     facts.now = std::chrono::system_clock::now();
     facts.host = host_name();
     if (facts.firewall && facts.firewall->live)
         if (auto counters = kernel_.counters()) facts.firewall->counters = *std::move(counters);
     facts.links_watched = links_watched_ || (live_ && live_->ruleset && !names_engines(*live_->ruleset));
-    if (asked("network.bypass") && facts.links) {
+    if (includes(needs, Part::bypasses) && facts.links) {
         const auto foreign = firewall::read_foreign(kernel_);
         if (foreign) facts.bypasses = host::find_bypasses(policy.firewall, *facts.links, *foreign);
         else facts.bypasses = std::unexpected(foreign.error());
