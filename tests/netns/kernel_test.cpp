@@ -292,7 +292,7 @@ TEST_CASE("every kind of drift is noticed, named, and undone by the difference")
             CHECK((*change)->ours);
             CHECK((*change)->port_id != kernel.port_id());
             comm = (*change)->generation.comm;
-            std::ranges::copy((*change)->what, std::back_inserter(what));
+            std::ranges::copy(describe(**change), std::back_inserter(what));
         }
         CHECK(comm == "nft");
         bool named = false;
