@@ -69,7 +69,7 @@ private:
     void prepare();
 
     // ---- status.cpp
-    Json status();
+    Json status();  // without its report
     std::string metrics();
 
     // ---- api.cpp
