@@ -29,6 +29,20 @@ struct FileDecision {
 /// One decision for every control that files can decide, in the catalogue's order. At most 1,000 findings a control; the reason counts the rest.
 std::vector<FileDecision> judge(std::span<const prometheus::Document> documents, const LintOptions& options = {});
 
+/// What the texts in the facts say, server by server, each by its own version. Where the files could not be observed, every decision is unknown.
+class FileVerdicts {
+public:
+    /// `only`: ids of controls; empty: none is judged. Without it, all are.
+    FileVerdicts(const Policy& policy, const Facts& facts);
+    FileVerdicts(const Policy& policy, const Facts& facts, std::span<const std::string_view> only);
+
+    /// Of a control that was asked for.
+    [[nodiscard]] const Decision& of(std::string_view control) const;
+
+private:
+    std::vector<FileDecision> decisions_;
+};
+
 /// Reads and judges. Controls of mode "off" are not-applicable; waivers are not considered (they name hosts, not files).
 Report lint(std::span<const InputFile> files, const LintOptions& options, std::chrono::system_clock::time_point now);
 
