@@ -40,6 +40,7 @@ struct FirewallFacts {
 struct Facts {
     std::chrono::system_clock::time_point now;
     std::string host;
+    std::string root;  // of a mounted image or chroot that was looked at instead of this host; "" for this host
     std::optional<uid_t> probe_user;  // of promwarden-probe's account, where it exists
     Result<FirewallFacts> firewall = FirewallFacts{};
     Result<std::vector<Bypass>> bypasses = std::vector<Bypass>{};
