@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "promwarden/files.hpp"
 #include "promwarden/ruleset.hpp"
 #include "promwarden/server.hpp"
 
@@ -47,6 +48,7 @@ struct StartGuards {
 struct Facts {
     std::chrono::system_clock::time_point now;
     std::string host;
+    std::string root;  // of a mounted image or chroot that was looked at instead of this host; "" for this host
     std::optional<uid_t> probe_user;  // of promwarden-probe's account, where it exists
     Result<FirewallFacts> firewall = FirewallFacts{};
     Result<std::vector<Bypass>> bypasses = std::vector<Bypass>{};
@@ -55,6 +57,8 @@ struct Facts {
     Result<std::vector<Link>> links = std::vector<Link>{};
     Result<std::vector<Server>> servers = std::vector<Server>{};
     Result<std::optional<StartGuards>> start_guards = std::nullopt;  // nullopt: not looked for, or no service manager here to read them
+    Result<FileFacts> files = FileFacts{};
+    Result<StorageFacts> storage = StorageFacts{};
     bool links_watched = false;  // somebody follows them as they come and go, so that the ruleset need not guess by name
 };
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "promwarden/firewall.hpp"
+#include "promwarden/policy.hpp"
 
 namespace promwarden::host {
 
@@ -77,6 +78,22 @@ struct PortHolder {
 /// the unit files below `root` are asked which of them names the port; `proc` tells which processes are in another pid namespace.
 std::vector<PortHolder> port_holders(std::span<const Listener> listeners, std::span<const PortRange> ports, std::string_view unit, const std::string& root = "",
                                      const std::string& proc = "/proc");
+
+// ---- files and storage ----------------------------------------------------------------------------------------------
+
+/// Where to look: `root` is "" for this host, else a mounted image or chroot that nothing leads out of.
+struct Places {
+    std::string root, proc = "/proc", sys = "/sys";
+};
+
+/// Every file that the unit and configuration of the servers of kind `unit` name, the [[file]] rules of the policy, and how logs are rotated. Where there is no
+/// such server: what the policy names, or /etc/prometheus/prometheus.yml. Relative names resolve as Prometheus resolves them.
+/// Opens nothing but regular files, none on a file system that may hang, and the text only of configuration. A name that somebody but root could have written is
+/// followed no further than the service's own user could go. At most 2,000 files and 64 MiB a server.
+Result<FileFacts> read_files(const Policy& policy, std::span<const Server> servers, const Places& places = {});
+
+/// What holds the bytes of the databases and logs in `files`, and of swap.
+StorageFacts read_storage(const FileFacts& files, const Places& places = {});
 
 // ---- ways around the filter -----------------------------------------------------------------------------------------
 

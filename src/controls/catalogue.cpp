@@ -74,7 +74,7 @@ constexpr auto controls = std::to_array<Control>({
      "An invalid hash keeps Prometheus from starting. A cost below 10 is cheap to guess; a cost of 18 takes sixteen seconds of processor "
      "time for one login, which any stranger can ask for.",
      "The users of web.yml: form and cost of every hash, between 10 and 14.",
-     "Prometheus documentation: HTTPS and authentication", files, nullptr},
+     "Prometheus documentation: HTTPS and authentication", files, &as_files_say<"access.password-hashes">},
     {"access.identity-provider", "The identity proxy's settings are safe", high, "report",
      "oauth2-proxy can be told to trust addresses, skip routes, admit any mail domain or not verify its issuer. One such line turns "
      "single sign-on into an open door that still shows a login page.",
@@ -131,33 +131,33 @@ constexpr auto controls = std::to_array<Control>({
     {"tls.protocol", "TLS 1.2 or newer with sound ciphers", high, "web.yml, site",
      "TLS 1.0 and 1.1 are deprecated; one old line in a configuration keeps them alive for whoever asks.",
      "The configured versions and ciphers, and handshakes that must fail.",
-     "RFC 8996; RFC 9325", files | proxy | live, nullptr},
+     "RFC 8996; RFC 9325", files | proxy | live, &as_files_say<"tls.protocol">},
     {"tls.client-auth", "Client certificates are required and verified", high, "web.yml",
      "Of the five client_auth_type values only RequireAndVerifyClientCert authenticates: RequireAnyClientCert took a certificate of a "
      "foreign authority. Without client_ca_file even the right value trusts every public authority.",
      "web.yml, and requests without and with a foreign certificate. In TLS 1.3 the refusal comes after the handshake, so the answer is "
      "read as well.",
-     "RFC 8446 section 4.4.2; Prometheus documentation: HTTPS and authentication", files | live, nullptr},
+     "RFC 8446 section 4.4.2; Prometheus documentation: HTTPS and authentication", files | live, &as_files_say<"tls.client-auth">},
     {"tls.scrape", "Scrapes verify their targets", high, "report with the exact edit",
      "A scrape over http, or with insecure_skip_verify, gives the job's credentials to whoever answers. The scheme can also be changed by "
      "relabelling, so the scrape URL is what counts.",
      "Every scrape configuration, and the scrape URLs of live targets.",
-     "Prometheus documentation: Configuration, tls_config; RFC 9525", files, nullptr},
+     "Prometheus documentation: Configuration, tls_config; RFC 9525", files, &as_files_say<"tls.scrape">},
     {"tls.remote-write", "Remote write and read verify their peers", high, "report with the exact edit",
      "Remote write sends every sample to another host, often with credentials. Token endpoints of oauth2 have a TLS configuration of "
      "their own, easily forgotten.",
      "Every remote_write and remote_read block with its oauth2 part.",
-     "Prometheus documentation: Configuration, remote_write; RFC 9525", files, nullptr},
+     "Prometheus documentation: Configuration, remote_write; RFC 9525", files, &as_files_say<"tls.remote-write">},
     {"tls.other-clients", "Other outgoing connections verify their peers", medium, "report with the exact edit",
      "Alertmanagers, service discovery and tracing are clients too; a discovery that anyone can answer decides what is scraped and with "
      "which password.",
      "Alertmanager, discovery and tracing blocks, and the proxy's verification of its backend.",
-     "Prometheus documentation: Configuration; nginx documentation: proxy_ssl_verify", files | proxy, nullptr},
+     "Prometheus documentation: Configuration; nginx documentation: proxy_ssl_verify", files | proxy, &as_files_say<"tls.other-clients">},
     {"tls.files", "Certificates and keys fit, are current and are closed", high, "chmod, chgrp",
      "A key that others can read is everyone's identity, and a key that the service user cannot read stops every new handshake at once: "
      "modes must be judged from both sides. The server reads both files at each handshake, so a mismatch is an outage.",
      "Match of key and certificate, strict chain, names, expiry, modes, and readability for the service's user.",
-     "RFC 5280; RFC 9525; openssl-verify(1)", files | certificates, nullptr},
+     "RFC 5280; RFC 9525; openssl-verify(1)", files | certificates, &decide_tls_files},
     {"tls.rotation", "Due certificates are renewed, and the new one is served", high, "rotation",
      "Writing the certificate and then the key breaks a fifth of the handshakes in between. A new pair in its own directory and one "
      "rename of web.yml broke none in thousands of rotations.",
@@ -191,7 +191,7 @@ constexpr auto controls = std::to_array<Control>({
      "match[] limits what this server asks for; the /federate endpoint of the source still gives anything to anyone. A selector such as "
      "{__name__=~\".+\"} is the whole database.",
      "Selectors of federation jobs, and who may reach /federate.",
-     "Prometheus documentation: Federation", files | proxy, nullptr},
+     "Prometheus documentation: Federation", files | proxy, &as_files_say<"api.federation">},
     {"api.profiling", "Profiling endpoints are not reachable by viewers", medium, "site",
      "The profiling endpoints cannot be switched off. They show the command line and memory of the process, and a profile costs processor "
      "time for as long as the caller asks.",
@@ -203,12 +203,12 @@ constexpr auto controls = std::to_array<Control>({
      "Prometheus encrypts nothing on disk. Encryption below it counts only if every device under the file system has it, and swap or "
      "snapshots on a plain disk undo it.",
      "The devices below the storage path down to the leaves, fscrypt attributes, and swap.",
-     "cryptsetup(8); kernel documentation: fscrypt; Prometheus documentation: Storage", servers | storage, nullptr},
+     "cryptsetup(8); kernel documentation: fscrypt; Prometheus documentation: Storage", servers | files | storage, &decide_encryption},
     {"data.permissions", "The database directory is closed", medium, "chmod, drop-in",
      "The directory and its files are readable by everyone by default, among them queries.active, the text of the queries that run right "
      "now.",
      "Owner and mode of the storage directory, and the unit's UMask.",
-     "systemd.exec(5), UMask; Prometheus documentation: Storage", servers | files, nullptr},
+     "systemd.exec(5), UMask; Prometheus documentation: Storage", servers | files, &decide_data_permissions},
     {"data.retention", "Data are kept as long as the policy says", low, "drop-in",
      "Data that are no longer needed are only a liability. The size needs its unit: 10G keeps the server from starting, 10GB does not.",
      "The retention the server reports, by time and by size.",
@@ -219,25 +219,25 @@ constexpr auto controls = std::to_array<Control>({
      "A password in prometheus.yml is in every copy, backup and repository of that file. The *_file twin of the key keeps it in one place "
      "with its own mode.",
      "Every secret key of the configuration on disk, and the <secret> marks in the running one.",
-     "Prometheus documentation: Configuration", files, nullptr},
+     "Prometheus documentation: Configuration", files, &as_files_say<"secrets.inline">},
     {"secrets.inline-key", "No private key is written into web.yml", medium, "migrate to *_file",
      "web.yml is edited and copied by people. A key belongs into a file that only the service reads.",
      "The key field of web.yml.",
-     "Prometheus documentation: HTTPS and authentication", files, nullptr},
+     "Prometheus documentation: HTTPS and authentication", files, &as_files_say<"secrets.inline-key">},
     {"secrets.exposed-parameters", "No secret travels where the API shows it", high, "report",
      "Query strings, params, headers and user names are not treated as secrets: the configuration page shows them as they are, and the "
      "targets page repeats parameters in every URL.",
      "URLs, params, headers and endpoint_params of the configuration.",
-     "Prometheus documentation: Security model, secrets", files, nullptr},
+     "Prometheus documentation: Security model, secrets", files, &as_files_say<"secrets.exposed-parameters">},
     {"secrets.redacted-literal", "No configuration carries the mark for a hidden secret", medium, "report",
      "A configuration copied from the status page holds the literal text <secret>, which is then sent as the password.",
      "Secret keys whose value is the mark.",
-     "Prometheus documentation: HTTP API, config", files, nullptr},
+     "Prometheus documentation: HTTP API, config", files, &as_files_say<"secrets.redacted-literal">},
     {"secrets.dead-variables", "No variable waits for an expansion that never comes", high, "report",
      "Prometheus expands variables only in external labels. Anywhere else the text ${PASSWORD} itself goes out on the wire, and the real "
      "secret is nowhere.",
      "Strings of that form outside external labels, relabelling and templates.",
-     "Prometheus documentation: Configuration, external_labels", files, nullptr},
+     "Prometheus documentation: Configuration, external_labels", files, &as_files_say<"secrets.dead-variables">},
     {"secrets.process", "No secret is in a command line or environment", high, "report",
      "Arguments are readable by every local user, and the environment of a unit by everyone who may ask the service manager.",
      "Command lines, unit and compose environments.",
@@ -246,29 +246,29 @@ constexpr auto controls = std::to_array<Control>({
      "A secret file that others can read is not one. Closing it against the service's own user stops scrapes at the next reload, so both "
      "sides are judged.",
      "Owner, group and mode of every file that the configuration names.",
-     "Prometheus documentation: Security model, secrets", files, nullptr},
+     "Prometheus documentation: Security model, secrets", files, &decide_secret_files},
 
     // ---- labels ----
     {"labels.redaction", "Sensitive labels are really dropped", medium, "report with the exact edit",
      "Relabelling patterns are anchored and case-sensitive: one that says password keeps db_password and Password. Values are not looked "
      "at at all.",
      "The relabelling rules, tried on the policy's words, and the live label names.",
-     "Prometheus documentation: Configuration, metric_relabel_configs", files, nullptr},
+     "Prometheus documentation: Configuration, metric_relabel_configs", files, &as_files_say<"labels.redaction">},
     {"labels.identity", "No rule drops what tells series apart", high, "report with the exact edit",
      "A labelkeep without le and the rest merges series silently: fourteen became six, histograms lost their buckets, and nothing "
      "reported an error.",
      "Every labelkeep and labeldrop, tried on the labels that are live.",
-     "Prometheus documentation: Configuration, relabel_config", files, nullptr},
+     "Prometheus documentation: Configuration, relabel_config", files, &as_files_say<"labels.identity">},
 
     // ---- audit ----
     {"audit.query-log", "Queries are recorded", medium, "config edit",
      "The debug log holds no query at all. The query log does, though neither the user behind a proxy nor what came through /federate.",
      "query_log_file, and the server's own metric that it is being written.",
-     "Prometheus documentation: Using the Prometheus query log", files, nullptr},
+     "Prometheus documentation: Using the Prometheus query log", files, &decide_query_log},
     {"audit.query-log-file", "The query log is closed and rotated", medium, "chmod, logrotate",
      "It is created readable by everyone and grows without end. Queries tell what is being watched and, at times, more.",
      "Owner and mode of the file, and that something rotates it.",
-     "Prometheus documentation: Using the Prometheus query log; logrotate(8)", files, nullptr},
+     "Prometheus documentation: Using the Prometheus query log; logrotate(8)", files, &decide_query_log_file},
     {"audit.proxy-log", "The proxy records who asked for what", medium, "site",
      "Only the proxy knows the user. A log_format named combined keeps nginx from starting, since that name is taken, and a format "
      "without escaping lets a client write log lines of its own.",
@@ -279,22 +279,22 @@ constexpr auto controls = std::to_array<Control>({
     {"alerts.query-rate", "An unusual rate of queries raises an alert", low, "rule file",
      "A rule that is not loaded alerts nobody, and a rate per series never adds up to the load of the server.",
      "The rules the server has loaded, their health, and that an Alertmanager hears them.",
-     "Prometheus documentation: Alerting rules", files, nullptr},
+     "Prometheus documentation: Alerting rules", files, &as_files_say<"alerts.query-rate">},
     {"alerts.auth-failures", "Refused logins raise an alert", medium, "rule file",
      "No stock exporter gives nginx's request count a status label, so the well-known rule can never fire; and refusals by web.yml are "
      "neither counted nor logged.",
      "The rule, and that the metric it names exists.",
-     "Prometheus documentation: Alerting rules", files, nullptr},
+     "Prometheus documentation: Alerting rules", files, &as_files_say<"alerts.auth-failures">},
     {"alerts.reload-failed", "A failed reload raises an alert", low, "rule file",
      "After a failed reload the server runs on with the old configuration, and everything looks well until the next restart.",
      "The rule, and that the metric it names exists.",
-     "Prometheus documentation: Alerting rules", files, nullptr},
+     "Prometheus documentation: Alerting rules", files, &as_files_say<"alerts.reload-failed">},
 
     // ---- config ----
     {"config.permissions", "Configuration files are closed to writers", high, "chmod, chgrp",
      "Whoever may write prometheus.yml, a rule file or a discovery file decides what Prometheus connects to and with which secrets.",
      "Owner and mode of every file that the configuration and the unit name, and of each directory above.",
-     "Prometheus documentation: Security model", servers | files, nullptr},
+     "Prometheus documentation: Security model", servers | files, &decide_config_permissions},
     {"config.drift", "What runs is what is on disk", medium, "report",
      "A file edited after the last reload shows a state that does not exist, until a restart makes it true at the worst moment.",
      "Time of the last reload against the files, and the command line against the unit.",
@@ -303,7 +303,7 @@ constexpr auto controls = std::to_array<Control>({
      "Prometheus reads some settings only when it starts. A flag of another version or a second copy of one is found out at the next "
      "boot, when nobody watches.",
      "Flags, configuration and web.yml against what the installed version accepts.",
-     "Prometheus documentation: Command line; promtool", servers | files, nullptr},
+     "Prometheus documentation: Command line; promtool", servers | files, &decide_startable},
     {"config.service-sandbox", "The service is confined", medium, "drop-in",
      "Prometheus needs its database, its configuration and the network. A unit that says so turns a hole in the server into a smaller one.",
      "The unit's user and its sandboxing settings as the service manager has them.",
@@ -311,15 +311,15 @@ constexpr auto controls = std::to_array<Control>({
     {"config.honor-labels", "honor_labels only where it must be", low, "report",
      "With honor_labels a target names itself, and so may pose as any other. Federation and the Pushgateway need it, nothing else does.",
      "Jobs that set it.",
-     "Prometheus documentation: Configuration, scrape_config", files, nullptr},
+     "Prometheus documentation: Configuration, scrape_config", files, &as_files_say<"config.honor-labels">},
     {"config.docker-socket", "The container engine's socket stays out of reach", medium, "report",
      "Read access to the engine's API is access to every environment variable of every container, and write access is root.",
      "Discovery blocks, exporters and units that name the socket.",
-     "Docker documentation: Protect the Docker daemon socket", servers | files, nullptr},
+     "Docker documentation: Protect the Docker daemon socket", servers | files, &as_files_say<"config.docker-socket">},
     {"config.invalid", "No setting is misplaced or without effect", low, "report",
      "Settings with the wrong indentation or under the wrong key are refused at best, and at worst are valid and mean something else.",
      "The configuration against the schema of the installed version.",
-     "Prometheus documentation: Configuration", files, nullptr},
+     "Prometheus documentation: Configuration", files, &as_files_say<"config.invalid">},
 
     // ---- version ----
     {"version.vulnerable", "The installed version has no known hole", high, "report",

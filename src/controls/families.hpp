@@ -1,7 +1,11 @@
 // The functions that decide controls, one per row of the catalogue that has one. Pure: values in, a value out.
 #pragma once
 
-#include "promwarden/controls.hpp"
+#include <algorithm>
+#include <array>
+#include <concepts>
+
+#include "promwarden/lint.hpp"
 
 namespace promwarden {
 
@@ -12,6 +16,40 @@ Decision decide_bypass(const Policy& policy, const Facts& facts);
 
 // access.cpp
 Decision decide_local_users(const Policy& policy, const Facts& facts);
+
+// permissions.cpp
+Decision decide_secret_files(const Policy& policy, const Facts& facts, const FileVerdicts& files);
+Decision decide_config_permissions(const Policy& policy, const Facts& facts);
+Decision decide_data_permissions(const Policy& policy, const Facts& facts);
+Decision decide_tls_files(const Policy& policy, const Facts& facts);
+Decision decide_tls_file_permissions(const Policy& policy, const Facts& facts);  // the part that owners and modes decide
+Decision decide_startable(const Policy& policy, const Facts& facts, const FileVerdicts& files);
+Decision startable_files(const Policy& policy, const Facts& facts);  // the part that says whether the named files are there
+
+// storage.cpp
+Decision decide_encryption(const Policy& policy, const Facts& facts);
+
+// audit.cpp
+Decision decide_query_log(const Policy& policy, const Facts& facts, const FileVerdicts& files);
+Decision decide_query_log_file(const Policy& policy, const Facts& facts);
+
+/// One control of several parts (flags, unit, files …): the worst verdict of fail, unknown, pass, not-applicable, with the reasons of the parts that brought it and
+/// all findings.
+Decision merge(std::span<Decision> parts);
+template <std::same_as<Decision>... Parts>
+Decision merge_of(Parts... parts) {
+    std::array<Decision, sizeof...(Parts)> all{std::move(parts)...};
+    return merge(all);
+}
+
+/// A control of which the configuration's texts are all there is: the row of the catalogue names it once more.
+template <std::size_t N>
+struct ControlId {
+    char text[N]{};
+    consteval ControlId(const char (&id)[N]) { std::copy_n(id, N, text); }  // NOLINT(google-explicit-constructor,modernize-avoid-c-arrays)
+};
+template <ControlId id>
+Decision as_files_say(const Policy& /*policy*/, const Facts& /*facts*/, const FileVerdicts& files) { return files.of(id.text); }
 
 /// The decision of a control whose facts are missing.
 Decision unknown(const Error& error);

@@ -131,6 +131,12 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
     if (facts.firewall && facts.firewall->live)
         if (auto counters = kernel_.counters()) facts.firewall->counters = *std::move(counters);
     facts.links_watched = links_watched_ || (live_ && live_->ruleset && !names_engines(*live_->ruleset));
+    if (includes(needs, Part::files) || includes(needs, Part::storage)) {
+        const auto none = std::vector<Server>{};
+        facts.files = host::read_files(policy, facts.servers ? *facts.servers : none);
+        if (!facts.files) facts.storage = std::unexpected(facts.files.error());
+        else if (includes(needs, Part::storage) && policy.data.encryption_required) facts.storage = host::read_storage(*facts.files);
+    }
     if (includes(needs, Part::bypasses) && facts.links) {
         const auto foreign = firewall::read_foreign(kernel_);
         if (foreign) facts.bypasses = host::find_bypasses(policy.firewall, *facts.links, *foreign);

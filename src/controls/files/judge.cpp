@@ -133,6 +133,7 @@ Decision decide(const Row& row, Bin& bin) {
 std::vector<FileDecision> judge(std::span<const prometheus::Document> documents, const LintOptions& options) {
     files::Verdicts verdicts;
     for (const auto& document : documents) files::judge_document(document, options, verdicts);
+    if (!options.main_file.empty()) files::alerting(documents, options, verdicts);
     std::vector<FileDecision> decisions;
     for (const auto& row : files::rows)
         if (options.only.empty() || std::ranges::find(options.only, row.control) != options.only.end())

@@ -228,9 +228,14 @@ void top_rules(const Walk& walk, const Node& root, const Path& path) {
             walk.verdicts.fail(Id::query_log, walk.place(at, log->at), "a file for the query log", "an empty name: queries are not logged", line_with(walk.place(at, log->at), "query_log_file: /var/log/prometheus/query.log"));
         else if (policy != nullptr && !policy->query_log.empty() && log->value->scalar() != policy->query_log)
             walk.verdicts.fail(Id::query_log, walk.place(at, log->at), policy->query_log, "another file", line_with(walk.place(at, log->at), "query_log_file: " + policy->query_log));
-    } else if (policy != nullptr && !policy->query_log.empty() && (global != nullptr || root.entry("scrape_configs") != nullptr)) {
-        walk.verdicts.fail(Id::query_log, walk.place(global == nullptr ? path : above, global == nullptr ? root.at : global->at), policy->query_log, "no query_log_file", "add `query_log_file: " + policy->query_log + "` below `global:`");
+        return;
     }
+    const bool main = walk.document.path == walk.options.main_file, fragment = !walk.options.main_file.empty() && !main;
+    const bool demanded = policy != nullptr && !policy->query_log.empty() && (global != nullptr || root.entry("scrape_configs") != nullptr);
+    if (fragment || (!main && !demanded)) return;
+    const auto wanted = demanded ? policy->query_log : std::string("/var/log/prometheus/query.log");
+    walk.verdicts.fail(Id::query_log, walk.place(global == nullptr ? path : above, global == nullptr ? root.at : global->at), wanted, "no query_log_file: queries are not recorded",
+                       fmt::format("add `  query_log_file: {}` below `global:`{}", wanted, global == nullptr ? "" : fmt::format(" (line {})", in_file(walk.document, global->at).line)));
 }
 
 void not_yaml(Verdicts& verdicts, const Document& document) {
