@@ -45,7 +45,8 @@ struct Facts {
     Result<std::vector<Listener>> listeners = std::vector<Listener>{};
     Result<std::vector<Connection>> connections = std::vector<Connection>{};
     Result<std::vector<Link>> links = std::vector<Link>{};
-    Result<std::vector<Server>> servers = std::vector<Server>{};
+    Result<std::vector<Server>> servers = std::vector<Server>{};  // that of the policy's unit first, whether it runs or not
+    Result<ContainerFacts> containers = ContainerFacts{};
     bool links_watched = false;  // somebody follows them as they come and go, so that the ruleset need not guess by name
 };
 
