@@ -82,6 +82,66 @@ std::string installed_version(const std::string& package, const std::string& roo
     return installed ? version : std::string();
 }
 
+// ---- dpkg's order of versions (deb-version(7)) ----------------------------------------------------------------------
+
+int order_of(char c) {
+    if (c == '~') return -1;
+    if (c == 0 || (c >= '0' && c <= '9')) return 0;
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    return letter ? c : c + 256;
+}
+
+int compare_parts(std::string_view one, std::string_view other) {
+    const auto digit = [](std::string_view text) { return !text.empty() && text.front() >= '0' && text.front() <= '9'; };
+    const auto front = [](std::string_view text) { return text.empty() ? char{0} : text.front(); };
+    while (!one.empty() || !other.empty()) {
+        while ((!one.empty() && !digit(one)) || (!other.empty() && !digit(other))) {
+            const auto difference = order_of(front(one)) - order_of(front(other));
+            if (difference != 0) return difference;
+            if (!one.empty()) one.remove_prefix(1);
+            if (!other.empty()) other.remove_prefix(1);
+        }
+        while (front(one) == '0') one.remove_prefix(1);
+        while (front(other) == '0') other.remove_prefix(1);
+        int first = 0;
+        while (digit(one) && digit(other)) {
+            if (first == 0) first = one.front() - other.front();
+            one.remove_prefix(1);
+            other.remove_prefix(1);
+        }
+        if (digit(one)) return 1;
+        if (digit(other)) return -1;
+        if (first != 0) return first;
+    }
+    return 0;
+}
+
+struct Parts {
+    std::string_view epoch, upstream, revision;
+};
+
+Parts parts_of(std::string_view version) {
+    Parts parts;
+    if (const auto colon = version.find(':'); colon != std::string_view::npos) {
+        parts.epoch = version.substr(0, colon);
+        version.remove_prefix(colon + 1);
+    }
+    const auto dash = version.rfind('-');
+    parts.upstream = version.substr(0, dash);
+    if (dash != std::string_view::npos) parts.revision = version.substr(dash + 1);
+    return parts;
+}
+
+/// The versions of a package in one list of an archive.
+void newest_in(const std::string& list, std::string_view package, std::string& newest) {
+    bool inside = false;
+    each_line(list, most_status, [&](std::string_view line) {
+        if (line.starts_with("Package: ")) inside = line.substr(9) == package;
+        else if (inside && line.starts_with("Version: ") && compare_versions(line.substr(9), newest) > 0) newest = line.substr(9);
+        return true;
+    });
+}
+
 // ---- Go's build information -----------------------------------------------------------------------------------------
 
 bool read_at(const Fd& fd, std::uint64_t offset, void* into, std::size_t size) {
@@ -179,6 +239,26 @@ std::string package_of(const std::string& path, const std::string& root) {
     if (owner.empty()) return {};
     const auto version = installed_version(owner, root);
     return version.empty() ? std::string() : fmt::format("{} {}", owner, version);
+}
+
+int compare_versions(std::string_view one, std::string_view other) {
+    const auto a = parts_of(one), b = parts_of(other);
+    if (const auto epoch = compare_parts(a.epoch, b.epoch); epoch != 0) return epoch;
+    if (const auto upstream = compare_parts(a.upstream, b.upstream); upstream != 0) return upstream;
+    return compare_parts(a.revision, b.revision);
+}
+
+std::string security_update(const std::string& package, const std::string& root) {
+    const auto space = package.find(' ');
+    if (space == std::string::npos) return {};
+    const auto name = package.substr(0, space), installed = package.substr(space + 1);
+    const auto lists_directory = root + "/var/lib/apt/lists";
+    const Handle<DIR, closedir> directory{::opendir(lists_directory.c_str())};
+    if (!directory) return {};
+    std::string newest = installed;
+    while (const auto* entry = ::readdir(directory.get()))
+        if (const std::string_view list = entry->d_name; list.contains("security") && list.ends_with("_Packages")) newest_in(fmt::format("{}/{}", lists_directory, list), name, newest);
+    return newest == installed ? std::string() : newest;
 }
 
 std::string version_in(const Fd& program) {

@@ -32,7 +32,6 @@ bool is_name(std::string_view name) { return name == "prometheus" || name == "pr
 struct Seen {
     Fd directory;
     Process process;
-    std::vector<std::string> words;
     Result<std::vector<std::string>> arguments = std::vector<std::string>{};
     std::string container;  // id, from its cgroup
     std::string network, mounts, pids, users;  // namespaces, "" where they could not be read
@@ -138,8 +137,15 @@ public:
         look_at_processes();
         std::vector<Server> servers;
         const auto main = main_of(subject);
-        if (main != none) fill(subject, seen_[main]);
-        else rest_of_unit(subject);
+        if (main == none) {
+            rest_of_unit(subject);
+        } else {
+            if (seen_[main].process.unit != name_) {  // stands alone: no manager would start it again
+                subject.unit.reset();
+                subject.configured = fail(Code::missing, "read unit", name_, "no service manager runs here");
+            }
+            fill(subject, seen_[main]);
+        }
         servers.push_back(std::move(subject));
         for (std::size_t i = 0; i < seen_.size() && servers.size() < most_servers; ++i)
             if (i != main && seen_[i].process.unit != name_ && seen_[i].looks()) servers.push_back(other(seen_[i]));
@@ -184,7 +190,7 @@ private:
             if (!looks && !cgroup.contains(name_)) continue;
             const auto status = read_text(*directory, "status");
             if (!status) continue;
-            Seen seen{*std::move(directory), {}, {}, arguments, container_id(cgroup), {}, {}, {}, {}};
+            Seen seen{*std::move(directory), {}, arguments, container_id(cgroup), {}, {}, {}, {}};
             seen.process = describe(pid, seen.directory, *status, proc_);
             const auto spaces = namespaces_of(*seen.directory);
             seen.network = spaces.network, seen.mounts = spaces.mounts, seen.pids = spaces.pids, seen.users = spaces.users;
@@ -240,6 +246,8 @@ private:
         const bool believed = server.kind != Server::Kind::stranger;
         server.process = seen.process;
         server.identity = identity_of(status);
+        for (const auto group : server.identity.groups)
+            if (const auto* entry = believed ? ::getgrgid(group) : nullptr; entry != nullptr) server.group_names.emplace_back(entry->gr_name);
         server.started = start_of(seen.directory, proc_);
         server.own_network = differ(seen.network, ours_.network);
         server.replaced = seen.process.exe.ends_with(" (deleted)");
@@ -295,6 +303,7 @@ private:
     }
 
     static void read_version(Server& server) {
+        server.update = security_update(server.package, "");
         if (server.version.empty() && !server.package.empty()) server.version = upstream_of(std::string_view(server.package).substr(server.package.find(' ') + 1));
     }
 
