@@ -94,6 +94,8 @@ private:
     Result<> look();
     Result<FirewallFacts> firewall_facts();
     Facts observe_filter();
+    void observe_foreign(const Policy& policy, Part needs, Facts& facts);
+    static void observe_servers(const Policy& policy, Facts& facts);
     Result<> refuse(const Candidate& candidate, const ApplyRequest& request, const Facts& facts, const Plan& plan);
     Result<Plan> return_to(const std::optional<Candidate>& candidate);
     Result<Ruleset> closed_ruleset() const;

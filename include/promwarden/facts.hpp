@@ -55,7 +55,8 @@ struct Facts {
     Result<std::vector<Listener>> listeners = std::vector<Listener>{};
     Result<std::vector<Connection>> connections = std::vector<Connection>{};
     Result<std::vector<Link>> links = std::vector<Link>{};
-    Result<std::vector<Server>> servers = std::vector<Server>{};
+    Result<std::vector<Server>> servers = std::vector<Server>{};  // that of the policy's unit first, whether it runs or not
+    Result<ContainerFacts> containers = ContainerFacts{};
     Result<std::optional<StartGuards>> start_guards = std::nullopt;  // nullopt: not looked for, or no service manager here to read them
     Result<FileFacts> files = FileFacts{};
     Result<StorageFacts> storage = StorageFacts{};

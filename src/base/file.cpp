@@ -165,6 +165,15 @@ Result<File> read_file(const std::string& path, std::size_t limit) {
     return read_regular(named, path, limit);
 }
 
+Result<Fd> open_regular(const std::string& path) {
+    Fd named{::open(path.c_str(), O_PATH | O_CLOEXEC)};
+    if (!named) return fail_errno("open", path);
+    TRY(regular(named, path));
+    Fd fd{::open(fmt::format("/proc/self/fd/{}", *named).c_str(), O_RDONLY | O_CLOEXEC)};
+    if (!fd) return fail_errno("open", path);
+    return fd;
+}
+
 Result<File> read_trusted_file(const std::string& path, std::size_t limit) {
     const auto named = TRY(walk_trusted(path));
     return read_regular(named, path, limit);

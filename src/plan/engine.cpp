@@ -131,18 +131,33 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
     if (facts.firewall && facts.firewall->live)
         if (auto counters = kernel_.counters()) facts.firewall->counters = *std::move(counters);
     facts.links_watched = links_watched_ || (live_ && live_->ruleset && !names_engines(*live_->ruleset));
+    if (includes(needs, Part::bypasses | Part::containers)) observe_foreign(policy, needs, facts);
+    if (includes(needs, Part::servers | Part::files | Part::storage)) observe_servers(policy, facts);
     if (includes(needs, Part::files) || includes(needs, Part::storage)) {
         const auto none = std::vector<Server>{};
         facts.files = host::read_files(policy, facts.servers ? *facts.servers : none);
         if (!facts.files) facts.storage = std::unexpected(facts.files.error());
         else if (includes(needs, Part::storage) && policy.data.encryption_required) facts.storage = host::read_storage(*facts.files);
     }
+    return facts;
+}
+
+void Engine::observe_foreign(const Policy& policy, Part needs, Facts& facts) {
+    const auto foreign = firewall::read_foreign(kernel_);
     if (includes(needs, Part::bypasses) && facts.links) {
-        const auto foreign = firewall::read_foreign(kernel_);
         if (foreign) facts.bypasses = host::find_bypasses(policy.firewall, *facts.links, *foreign);
         else facts.bypasses = std::unexpected(foreign.error());
     }
-    return facts;
+    if (!includes(needs, Part::containers)) return;
+    facts.containers = host::read_containers(foreign ? *foreign : firewall::ForeignRules{});
+    if (!foreign) facts.containers->unread.push_back(foreign.error().text());
+}
+
+void Engine::observe_servers(const Policy& policy, Facts& facts) {
+    constexpr PortRange all[] = {{1, 65535}};
+    facts.listeners = host::read_listeners();
+    if (facts.listeners) host::find_holders(*facts.listeners, all);
+    facts.servers = host::read_servers(policy.prometheus.unit, facts.listeners ? std::span<const Listener>(*facts.listeners) : std::span<const Listener>{});
 }
 
 Facts Engine::observe_for_apply(const Policy& policy) {
