@@ -231,7 +231,8 @@ Visit::Ending Visit::try_files() {
         const auto name = expand(tries->word(i));
         const auto path = name ? file_path(*name) : std::nullopt;
         if (!path) return unknown("");
-        const auto there = shared_.request.exists ? shared_.request.exists(*path) : std::nullopt;
+        const bool directory = tries->word(i).ends_with('/');  // only then a directory will do
+        const auto there = path->ends_with('/') && !directory ? std::optional(false) : shared_.request.exists ? shared_.request.exists(*path) : std::nullopt;
         if (!there) return unknown(fmt::format("try_files: whether {} exists is not known", *name));
         if (!*there) continue;
         step(tries, fmt::format("try_files: {} is there", *name));
@@ -286,7 +287,8 @@ Answer evaluate(const Configuration& configuration, const Request& request) {
         return answer;
     }
     target = parse_target(request.target, merges(*answer.server));
-    const bool bad = !target || request.host.empty();
+    const bool method = !request.method.empty() && std::ranges::all_of(request.method, [](char c) { return (c >= 'A' && c <= 'Z') || c == '_' || c == '-'; });
+    const bool bad = !target || request.host.empty() || !method;
     const bool refused = request.method == "TRACE" || request.method == "CONNECT";
     Shared shared{configuration, request, target.value_or(Target()), {}, {}, {}, 0, 0};
     Visit visit(shared, *answer.server);

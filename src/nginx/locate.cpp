@@ -87,10 +87,11 @@ Visit::Ending Visit::find_location() {
             step(level_->own("internal").front(), "internal: not for requests from outside");
             return status(404);
         }
+    const auto& name = level_->name;
     apply_limit_except();
     if (found == Found::redirect) {
         auto moved = status(301);
-        moved.redirect = level_->name + (args_.empty() ? "" : "?" + args_);
+        moved.redirect = name + (args_.empty() ? "" : "?" + args_);
         return moved;
     }
     return std::nullopt;

@@ -86,8 +86,9 @@ std::optional<Passed> Visit::passed_to(const Directive& directive) {
 
 bool Visit::pass_headers(Passed& passed) {
     std::vector<Header> set;
-    std::string_view host = passed.authority.starts_with("unix:") ? "localhost" : passed.authority;
-    if (const std::string_view port = passed.scheme == "https" ? ":443" : ":80"; host.ends_with(port)) host.remove_suffix(port.size());
+    std::string host = passed.authority;
+    if (host.starts_with("unix:")) host = "localhost";
+    if (const std::string_view port = passed.scheme == "https" ? ":443" : ":80"; host.ends_with(port)) host.resize(host.size() - port.size());
     shared_.values["proxy_host"] = host;
     const auto add = [&](std::string_view name, std::string_view value) {
         const auto held = expand(value);

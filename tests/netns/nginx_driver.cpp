@@ -31,8 +31,9 @@ public:
     }
 };
 
-/// The test's identity service: it looks at the cookie that reaches it.
+/// The test's identity service, which looks at the cookie that reaches it; the other backends know no /oauth2/.
 std::optional<int> decide(const nginx::Passed& passed) {
+    if (passed.authority != "oauth2") return passed.target.starts_with("/oauth2") ? 404 : 200;
     std::string cookie;
     for (const auto& header : passed.headers)
         if (header.name == "Cookie") cookie = header.value;
