@@ -10,7 +10,7 @@ namespace promwarden::nginx {
 
 namespace {
 
-constexpr int allowed = 0, no_rule = -1;
+constexpr int allowed = 0, no_rule = -1, closed = 444;
 
 /// Of modules that ask who is there in a way this room does not know.
 constexpr std::string_view strangers[] = {"access_by_lua", "access_by_lua_file", "access_by_lua_block", "auth_jwt", "auth_jwt_enabled", "auth_pam", "auth_ldap", "auth_ldap_servers", "auth_digest",
@@ -81,6 +81,7 @@ std::optional<int> Visit::by_request() {
     const auto outcome = other.subrequest(*target);
     if (stuck() || outcome.kind == Answer::Kind::unknown) return std::nullopt;
     auto code = outcome.kind == Answer::Kind::status ? outcome.status : 0;
+    if (outcome.kind == Answer::Kind::closed) return closed;
     if (outcome.kind == Answer::Kind::file) code = 404;
     if (outcome.kind == Answer::Kind::passed) {
         const auto decided = shared_.request.decide ? shared_.request.decide(*outcome.passed) : std::nullopt;
@@ -112,6 +113,7 @@ Visit::Ending Visit::access() {
         const auto code = (this->*check)();
         if (!code) return unknown("");
         if (*code == no_rule) continue;
+        if (*code == closed) return Outcome{Answer::Kind::closed, 0, {}, {}, true};
         if (*code == allowed) {
             authenticated_ = authenticated_ || check != &Visit::by_address;
             if (any) return std::nullopt;

@@ -45,9 +45,14 @@ bool listens_on(const Listen& listen, std::string_view address, std::uint16_t po
     return !exactly && (listen.address == "0.0.0.0" || listen.address == "::");
 }
 
+struct Chosen {
+    const Level* server = nullptr;
+    const Level* reader = nullptr;  // whose merge_slashes reads the target: without TLS nginx reads it before it looks at the name
+};
+
 /// The server that a listener and a host name lead to.
-const Level* choose_server(const Configuration& configuration, const Request& request, const std::string& host, std::string& unknown) {
-    if (request.server != nullptr) return request.server;
+Chosen choose_server(const Configuration& configuration, const Request& request, const std::string& host, std::string& unknown) {
+    if (request.server != nullptr) return {request.server, request.server};
     const auto colon = request.listener.rfind(':');
     std::string address = request.listener.substr(0, colon == std::string::npos ? 0 : colon);
     std::erase_if(address, [](char c) { return c == '[' || c == ']'; });
@@ -66,12 +71,13 @@ const Level* choose_server(const Configuration& configuration, const Request& re
     }
     if (here.empty()) {
         unknown = "no server listens there";
-        return nullptr;
+        return {};
     }
     bool unsure = false;
     const auto* named = named_server(here, host, unsure);
     if (named == nullptr && unsure) unknown = "a server's name holds a variable";
-    return named != nullptr ? named->level : fallback->level;
+    const auto* server = named != nullptr ? named->level : fallback->level;
+    return {server, request.tls ? server : fallback->level};
 }
 
 std::string host_of(const Request& request, const std::optional<Target>& target) {
@@ -281,12 +287,13 @@ Answer evaluate(const Configuration& configuration, const Request& request) {
     std::optional<Target> target = parse_target(request.target, true);
     std::string unknown;
     const auto host = host_of(request, target);
-    answer.server = choose_server(configuration, request, host, unknown);
+    const auto chosen = choose_server(configuration, request, host, unknown);
+    answer.server = chosen.server;
     if (answer.server == nullptr || !unknown.empty()) {
         answer.reason = unknown;
         return answer;
     }
-    target = parse_target(request.target, merges(*answer.server));
+    target = parse_target(request.target, merges(*chosen.reader));
     const bool method = !request.method.empty() && std::ranges::all_of(request.method, [](char c) { return (c >= 'A' && c <= 'Z') || c == '_' || c == '-'; });
     const bool bad = !target || request.host.empty() || !method;
     const bool refused = request.method == "TRACE" || request.method == "CONNECT";

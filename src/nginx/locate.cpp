@@ -79,14 +79,14 @@ Visit::Found Visit::find(const Level& in) {
 Visit::Ending Visit::find_location() {
     level_ = &server_;
     uri_changed_ = false;
+    valid_location_ = true;
     const auto found = find(server_);
     if (found == Found::stuck) return unknown("");
     if (level_ != &server_) step(level_->directive, fmt::format("location {} serves {}", level_->name, uri_));
-    if (!internal_)
-        if (!level_->own("internal").empty()) {
-            step(level_->own("internal").front(), "internal: not for requests from outside");
-            return status(404);
-        }
+    if (const auto* internal = level_->setting("internal"); internal != nullptr && !internal_) {
+        step(internal, "internal: not for requests from outside");
+        return status(404);
+    }
     const auto& name = level_->name;
     apply_limit_except();
     if (found == Found::redirect) {
