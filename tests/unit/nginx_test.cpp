@@ -166,7 +166,7 @@ TEST_CASE("nginx: what cannot be known is unknown, never guessed") {
     CHECK(kind("try_files $uri @x;") == Answer::Kind::unknown);
     CHECK(kind("allow {{ network }}; deny all;") != Answer::Kind::passed);
     CHECK(kind("if ($uri ~ \"(\") { return 403; }") == Answer::Kind::unknown);
-    const auto hard = ask("server { location ~ ^(([a-z])+.)+[A-Z]([a-z])+$ { return 200; } }", "/" + std::string(3000, 'a'));
+    const auto hard = ask("server { location ~ ^/(a|aa)+$ { return 200; } }", "/" + std::string(100, 'a') + "!");
     CHECK(hard.kind == Answer::Kind::unknown);
     CHECK(hard.reason == "a regular expression takes too long");
 }
