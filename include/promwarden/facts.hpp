@@ -7,6 +7,7 @@
 #include <set>
 
 #include "promwarden/files.hpp"
+#include "promwarden/live.hpp"
 #include "promwarden/ruleset.hpp"
 #include "promwarden/server.hpp"
 
@@ -60,6 +61,7 @@ struct Facts {
     Result<std::optional<StartGuards>> start_guards = std::nullopt;  // nullopt: not looked for, or no service manager here to read them
     Result<FileFacts> files = FileFacts{};
     Result<StorageFacts> storage = StorageFacts{};
+    std::optional<Result<live::Facts>> live;  // nullopt: nobody was asked
     bool links_watched = false;  // somebody follows them as they come and go, so that the ruleset need not guess by name
 };
 

@@ -51,6 +51,16 @@ struct ControlId {
 template <ControlId id>
 Decision as_files_say(const Policy& /*policy*/, const Facts& /*facts*/, const FileVerdicts& files) { return files.of(id.text); }
 
+/// A control that is looked at from several sides: by what files say, by flags and units, by what endpoints answer.
+template <auto... parts>
+Decision parts_of(const Policy& policy, const Facts& facts, const FileVerdicts& files) {
+    const auto ask = [&](auto part) {
+        if constexpr (std::invocable<decltype(part), const Policy&, const Facts&>) return part(policy, facts);
+        else return part(policy, facts, files);
+    };
+    return merge_of(ask(parts)...);
+}
+
 /// The decision of a control whose facts are missing.
 Decision unknown(const Error& error);
 Decision not_applicable(std::string reason);

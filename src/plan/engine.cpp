@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <pwd.h>
-#include <sys/utsname.h>
 
 #include "promwarden/apply.hpp"
 #include "promwarden/host.hpp"
@@ -26,11 +25,6 @@ std::optional<uid_t> probe_user() {
         return std::nullopt;
     }();
     return user;
-}
-
-std::string host_name() {
-    utsname name{};
-    return ::uname(&name) == 0 ? name.nodename : "";
 }
 
 std::vector<PortRange> guarded_ports(const Policy& policy) {
@@ -58,17 +52,6 @@ bool survives(const Ruleset& ruleset, const Connection& connection) {
 }
 
 std::string to_text(const Connection& connection) { return fmt::format("{} -> {}", promwarden::to_text(connection.remote), promwarden::to_text(connection.local)); }
-
-/// A rule that names engines' interfaces is the mark of a table that nobody keeps up to date with the links.
-bool names_engines(const Ruleset& ruleset) {
-    const auto* chain = ruleset.chain("guard_fwd");
-    return chain != nullptr && std::ranges::any_of(chain->rules, [](const Rule& rule) {
-        return std::ranges::any_of(rule.expressions, [](const Expression& e) {
-            const auto* compare = std::get_if<expr::Compare>(&e);
-            return compare != nullptr && compare->value == std::vector<std::uint8_t>{'d', 'o', 'c', 'k', 'e', 'r'};
-        });
-    });
-}
 
 /// What the policy wants the table to be; null: that there is none.
 Result<std::optional<Ruleset>> wanted(const Policy& policy, const Facts& facts) {
@@ -121,43 +104,6 @@ Facts Engine::observe_filter() {
     if (facts.links) facts.links = *links_;
     facts.links_watched = links_watched_;
     return facts;
-}
-
-Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
-    const auto needs = needs_of(only);
-    auto facts = observe_filter();
-    facts.now = std::chrono::system_clock::now();
-    facts.host = host_name();
-    if (facts.firewall && facts.firewall->live)
-        if (auto counters = kernel_.counters()) facts.firewall->counters = *std::move(counters);
-    facts.links_watched = links_watched_ || (live_ && live_->ruleset && !names_engines(*live_->ruleset));
-    if (includes(needs, Part::bypasses | Part::containers)) observe_foreign(policy, needs, facts);
-    if (includes(needs, Part::servers | Part::files | Part::storage)) observe_servers(policy, facts);
-    if (includes(needs, Part::files) || includes(needs, Part::storage)) {
-        const auto none = std::vector<Server>{};
-        facts.files = host::read_files(policy, facts.servers ? *facts.servers : none);
-        if (!facts.files) facts.storage = std::unexpected(facts.files.error());
-        else if (includes(needs, Part::storage) && policy.data.encryption_required) facts.storage = host::read_storage(*facts.files);
-    }
-    return facts;
-}
-
-void Engine::observe_foreign(const Policy& policy, Part needs, Facts& facts) {
-    const auto foreign = firewall::read_foreign(kernel_);
-    if (includes(needs, Part::bypasses) && facts.links) {
-        if (foreign) facts.bypasses = host::find_bypasses(policy.firewall, *facts.links, *foreign);
-        else facts.bypasses = std::unexpected(foreign.error());
-    }
-    if (!includes(needs, Part::containers)) return;
-    facts.containers = host::read_containers(foreign ? *foreign : firewall::ForeignRules{});
-    if (!foreign) facts.containers->unread.push_back(foreign.error().text());
-}
-
-void Engine::observe_servers(const Policy& policy, Facts& facts) {
-    constexpr PortRange all[] = {{1, 65535}};
-    facts.listeners = host::read_listeners();
-    if (facts.listeners) host::find_holders(*facts.listeners, all);
-    facts.servers = host::read_servers(policy.prometheus.unit, facts.listeners ? std::span<const Listener>(*facts.listeners) : std::span<const Listener>{});
 }
 
 Facts Engine::observe_for_apply(const Policy& policy) {
