@@ -166,6 +166,8 @@ class Store {
 public:
     /// The directory must be one that only root can write; it is made, with its missing parent, where it is not there. Removes what an interrupted run left.
     static Result<Store> open(const std::string& directory, mode_t directory_mode, mode_t key_mode);
+    /// For reading, while another may be writing: nothing is made, nothing removed. Code::missing where it is not there.
+    static Result<Store> look(const std::string& directory);
 
     /// A new generation, in the order of numbers. Read back and compared before it has its name.
     [[nodiscard]] Result<unsigned> add(std::string_view key_pem, std::string_view chain_pem) const;

@@ -81,7 +81,8 @@ Renewal next_renewal(const CertificatePolicy& policy, std::span<const Maintenanc
         renewal.action = policy.rekey > 0s && record.key_made + policy.rekey <= std::max(now, renewal.due) ? Action::rekey : Action::renew;
         renewal.reason = wrong_names ? "it is not for every name of the policy" : renewal.emergency ? "it is about to expire" : fmt::format("due {}", format_time(renewal.due));
     }
-    if ((!synchronised || now < written) && renewal.when <= now) {
+    // Where there is none, a wrong clock can break nothing; a clock from before this was written cannot make one that anybody accepts.
+    if (((!synchronised && leaf) || now < written) && renewal.when <= now) {
         renewal.when = never;
         renewal.reason += ", but the clock cannot be believed: it is not synchronised, and nothing is replaced by it";
         renewal.action = Action::none;

@@ -170,6 +170,11 @@ Result<Store> Store::open(const std::string& directory, mode_t directory_mode, m
     return store;
 }
 
+Result<Store> Store::look(const std::string& directory) {
+    auto fd = TRY(open_directory(directory));
+    return Store(directory, std::move(fd), 0, 0);
+}
+
 Result<> Store::sweep() const {
     for (const auto& name : TRY(names_in(*fd_, directory_))) {
         if (name.starts_with(unfinished)) {

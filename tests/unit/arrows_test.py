@@ -16,11 +16,12 @@ ALLOWED = {
     **{room: VALUES for room in READERS},
     "host": VALUES | READERS,
     "controls": VALUES | READERS,
-    "plan": VALUES | READERS | {"host", "controls"},
+    "rotation": VALUES | READERS,
+    "plan": VALUES | READERS | {"host", "controls", "rotation"},
     "render": VALUES | {"controls", "plan"},
-    "agent": VALUES | READERS | {"host", "controls", "plan", "render", "varlink"},
-    "cli": VALUES | READERS | {"host", "controls", "plan", "render", "varlink", "agent"},
-    "bin": VALUES | READERS | {"host", "controls", "plan", "render", "varlink", "agent", "cli"},
+    "agent": VALUES | READERS | {"host", "rotation", "controls", "plan", "render", "varlink"},
+    "cli": VALUES | READERS | {"host", "rotation", "controls", "plan", "render", "varlink", "agent"},
+    "bin": VALUES | READERS | {"host", "rotation", "controls", "plan", "render", "varlink", "agent", "cli"},
 }
 # A public header is called like its room, except these.
 HEADER_OF = {"address": "base", "ruleset": "facts", "process": "facts", "server": "facts", "certificate": "facts", "lint": "controls", "event": "plan", "apply": "plan", "state": "plan"}
