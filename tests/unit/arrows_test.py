@@ -17,14 +17,21 @@ ALLOWED = {
     "host": VALUES | READERS,
     "controls": VALUES | READERS,
     "probe": VALUES,
-    "plan": VALUES | READERS | {"host", "controls", "probe"},
+    "rotation": VALUES | READERS,
+    "plan": VALUES | READERS | {"host", "controls", "probe", "rotation"},
     "render": VALUES | {"controls", "plan"},
-    "agent": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "varlink"},
-    "cli": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "varlink", "agent"},
-    "bin": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "varlink", "agent", "cli"},
+    "agent": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink"},
+    "cli": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink", "agent"},
+    "bin": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink", "agent", "cli"},
 }
 # A public header is called like its room, except these.
-HEADER_OF = {"address": "base", "ruleset": "facts", "process": "facts", "server": "facts", "live": "facts", "files": "facts", "flags": "prometheus", "unit": "prometheus", "lint": "controls", "event": "plan", "apply": "plan", "state": "plan"}
+HEADER_OF = {
+    **dict.fromkeys(["certificate", "files", "live", "process", "ruleset", "server"], "facts"),
+    **dict.fromkeys(["flags", "unit"], "prometheus"),
+    **dict.fromkeys(["event", "apply", "state"], "plan"),
+    "address": "base",
+    "lint": "controls",
+}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 
