@@ -98,7 +98,10 @@ void judge_drift(const Server& server, Gathered& gathered) {
         gathered.findings.push_back({server.name, std::move(expected), std::move(observed), unit.fragment.empty() ? std::nullopt : std::optional(Location{unit.fragment, 0, 0, {}}), evidence, {false, std::move(remedy)}});
     };
     if (unit.needs_reload) found("the unit as its files have it", "the unit's files were changed and systemd has not read them", Evidence::config, "systemctl daemon-reload, then look again");
-    if (!server.process) return;
+    if (!server.process) {
+        gathered.notes.push_back(fmt::format("{} does not run now", server.name));
+        return;
+    }
     const auto restart = fmt::format("systemctl restart {}", unit.name);
     if (server.replaced) found("the program that is installed", fmt::format("{} was replaced or removed since it was started (pid {})", server.executable, server.process->pid), Evidence::kernel, restart);
     if (!server.running || !server.configured) {

@@ -127,6 +127,12 @@ TEST_CASE("the first error is Prometheus' own") {
     }
 }
 
+TEST_CASE("a switch with a value does not start, and counts as what was meant") {
+    CHECK(value_of(read({"--web.enable-admin-api=false"}), "web.enable-admin-api") == "false");
+    CHECK(value_of(read({"--no-web.enable-admin-api=false"}), "web.enable-admin-api") == "true");
+    CHECK(value_of(read({"--web.enable-admin-api=true"}), "web.enable-admin-api") == "true");
+}
+
 TEST_CASE("versions differ") {
     CHECK(first_problem(read({"--web.listen-address=a:1", "--web.listen-address=b:2"}, 255)).empty());
     CHECK(first_problem(read({"--web.enable-otlp-receiver"}, 242)) == "unknown long flag '--web.enable-otlp-receiver'");

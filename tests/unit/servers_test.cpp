@@ -568,6 +568,7 @@ TEST_CASE("retention within the policy, by time and by size") {
     CHECK(judged({"--enable-feature=agent"}) == Verdict::not_applicable);
     const auto decision = decide(id, policy, host_with(with({"--storage.tsdb.retention.time=30d", "--storage.tsdb.retention.size=10GB"})));
     CHECK(says(decision.findings[0].remedy.summary, "by --storage.tsdb.retention.time=15d"));
+    policy.data.retention_size.reset();
     CHECK(decide(id, policy, host_with(with({"@args"}), sound)).verdict == Verdict::unknown);
 }
 
