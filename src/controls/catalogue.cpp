@@ -21,7 +21,7 @@ constexpr auto controls = std::to_array<Control>({
      "Prometheus listens on every address unless told otherwise, and whoever reaches the port sees everything it knows. A flag in a file "
      "is only an intention: arguments can hide in an @file, so the sockets themselves have to agree with the flags and the unit.",
      "The listening sockets of the unit's control group, the flags the server reports, and the unit with its drop-ins.",
-     "Prometheus documentation: Security model; sock_diag(7)", servers | live, &live_listen_address},
+     "Prometheus documentation: Security model; sock_diag(7)", servers | live, &parts_of<&live_listen_address, &decide_listen_address>},
     {"network.packet-filter", "The live packet filter is exactly the policy's", critical, "ruleset",
      "A rule in a file filters nothing; only the kernel's ruleset does, and any root process can change it at any time. Filters that "
      "accept established connections first keep serving a source after its trust is withdrawn, so here every packet is judged.",
@@ -31,7 +31,7 @@ constexpr auto controls = std::to_array<Control>({
      "A published container port is open on all addresses unless the publication names one, and it is opened behind the back of host "
      "firewalls that only filter input. A port published on 127.0.0.1 can still be reached by routing to the container's own address.",
      "Container configurations, proxy processes, NAT rules and listening sockets, each against the policy.",
-     "Docker documentation: Packet filtering and firewalls", containers | servers, nullptr},
+     "Docker documentation: Packet filtering and firewalls", containers | servers, &decide_published_ports},
     {"network.container-path", "Forwarded and DNATed traffic to guarded ports is filtered too", critical, "ruleset",
      "Packets for a container are rewritten and forwarded, so they never pass the input hook: with an input rule that drops port 9090, as "
      "ufw writes it, a published Prometheus still answered every stranger. Traffic behind DNAT and behind container bridges must be "
@@ -42,7 +42,7 @@ constexpr auto controls = std::to_array<Control>({
      "Alertmanager, Pushgateway, exporters and Grafana stand beside Prometheus and are as talkative as it is; the gossip port of "
      "Alertmanager takes orders without a password. A closed 9090 next to an open 9093 is half a door.",
      "Listening sockets on the known ports, against the policy's services and open ports.",
-     "Prometheus documentation: Security model; Prometheus wiki: Default port allocations", servers, nullptr},
+     "Prometheus documentation: Security model; Prometheus wiki: Default port allocations", servers | containers, &decide_companion_ports},
     {"network.bypass", "Nothing moves packets around the filter", high, "report",
      "XDP programs, tc actions, netdev chains, flowtables and macvlan children handle packets before or beside the hooks where rules are "
      "evaluated, and redirects or rewrites change a packet after it was judged. Each of them reached a guarded port in measurements, so "
@@ -170,24 +170,24 @@ constexpr auto controls = std::to_array<Control>({
      "The admin API deletes series and writes snapshots for anyone who can post. The advised --web.enable-admin-api=false does not start; "
      "leaving the flag out is how it is off.",
      "The flags the server reports, and a request without effect that tells on from off.",
-     "Prometheus documentation: TSDB Admin APIs", servers | live, &live_admin_api},
+     "Prometheus documentation: TSDB Admin APIs", servers | live, &parts_of<&live_admin_api, &decide_admin>},
     {"api.lifecycle", "The lifecycle endpoints are off", high, "unit drop-in",
      "With it anyone who can post may stop or reload the server. A signal does the same for those who may send one.",
      "The flags the server reports; the endpoint itself has no harmless probe.",
-     "Prometheus documentation: Management API", servers | live, &live_lifecycle},
+     "Prometheus documentation: Management API", servers | live, &parts_of<&live_lifecycle, &decide_lifecycle>},
     {"api.receivers", "Write receivers are off unless allowed", high, "unit drop-in",
      "A remote-write or OTLP receiver lets whoever reaches it create any series, past and present, and so forge every alert.",
      "The flags and features the server reports, and an empty write, which must not be taken.",
-     "Prometheus documentation: Remote write receiver; Feature flags", servers | live, &live_receivers},
+     "Prometheus documentation: Remote write receiver; Feature flags", servers | live, &parts_of<&live_receivers, &decide_receivers>},
     {"api.cors", "Other sites cannot read the API through a browser", medium, "unit drop-in",
      "The default origin pattern is .*, so any page in the browser of someone who can reach Prometheus may read it, one on 127.0.0.1 "
      "included.",
      "The flag the server reports, and the header on an answer to a foreign origin.",
-     "Fetch standard, CORS protocol; Prometheus documentation: Command line", servers | live, &live_cors},
+     "Fetch standard, CORS protocol; Prometheus documentation: Command line", servers | live, &parts_of<&live_cors, &decide_cors>},
     {"api.query-limits", "Query limits are not loosened", low, "unit drop-in",
      "Timeout, concurrency and sample limits are what stands between one careless query and a server out of memory.",
      "The flags the server reports, against the defaults of its version.",
-     "Prometheus documentation: Command line", servers, nullptr},
+     "Prometheus documentation: Command line", servers, &decide_query_limits},
     {"api.federation", "Federation is narrow, and closed to viewers", high, "report, site",
      "match[] limits what this server asks for; the /federate endpoint of the source still gives anything to anyone. A selector such as "
      "{__name__=~\".+\"} is the whole database.",
@@ -213,7 +213,7 @@ constexpr auto controls = std::to_array<Control>({
     {"data.retention", "Data are kept as long as the policy says", low, "drop-in",
      "Data that are no longer needed are only a liability. The size needs its unit: 10G keeps the server from starting, 10GB does not.",
      "The retention the server reports, by time and by size.",
-     "Prometheus documentation: Storage, operational aspects", servers | files, nullptr},
+     "Prometheus documentation: Storage, operational aspects", servers | files, &retention_of_flags},
 
     // ---- secrets ----
     {"secrets.inline", "No secret is written into the configuration", high, "migrate to *_file",
@@ -242,7 +242,7 @@ constexpr auto controls = std::to_array<Control>({
     {"secrets.process", "No secret is in a command line or environment", high, "report",
      "Arguments are readable by every local user, and the environment of a unit by everyone who may ask the service manager.",
      "Command lines, unit and compose environments.",
-     "proc(5); systemd.exec(5), Environment", servers | containers, nullptr},
+     "proc(5); systemd.exec(5), Environment", servers | containers, &decide_process_secrets},
     {"secrets.file-permissions", "Secret files are closed to others and readable by the service", high, "chmod",
      "A secret file that others can read is not one. Closing it against the service's own user stops scrapes at the next reload, so both "
      "sides are judged.",
@@ -299,16 +299,16 @@ constexpr auto controls = std::to_array<Control>({
     {"config.drift", "What runs is what is on disk", medium, "report",
      "A file edited after the last reload shows a state that does not exist, until a restart makes it true at the worst moment.",
      "Time of the last reload against the files, and the command line against the unit.",
-     "Prometheus documentation: Configuration", servers | files, nullptr},
+     "Prometheus documentation: Configuration", servers | files, &drift_of_servers},
     {"config.startable", "The configuration would start", high, "refuse",
      "Prometheus reads some settings only when it starts. A flag of another version or a second copy of one is found out at the next "
      "boot, when nobody watches.",
      "Flags, configuration and web.yml against what the installed version accepts.",
-     "Prometheus documentation: Command line; promtool", servers | files, &decide_startable},
+     "Prometheus documentation: Command line; promtool", servers | files, &parts_of<&decide_startable, &startable_flags>},
     {"config.service-sandbox", "The service is confined", medium, "drop-in",
      "Prometheus needs its database, its configuration and the network. A unit that says so turns a hole in the server into a smaller one.",
      "The unit's user and its sandboxing settings as the service manager has them.",
-     "systemd.exec(5); systemd-analyze(1), security", servers, nullptr},
+     "systemd.exec(5); systemd-analyze(1), security", servers, &decide_service_sandbox},
     {"config.honor-labels", "honor_labels only where it must be", low, "report",
      "With honor_labels a target names itself, and so may pose as any other. Federation and the Pushgateway need it, nothing else does.",
      "Jobs that set it.",
@@ -316,7 +316,7 @@ constexpr auto controls = std::to_array<Control>({
     {"config.docker-socket", "The container engine's socket stays out of reach", medium, "report",
      "Read access to the engine's API is access to every environment variable of every container, and write access is root.",
      "Discovery blocks, exporters and units that name the socket.",
-     "Docker documentation: Protect the Docker daemon socket", servers | files, &as_files_say<"config.docker-socket">},
+     "Docker documentation: Protect the Docker daemon socket", servers | files | containers, &parts_of<&as_files_say<"config.docker-socket">, &docker_socket_of_servers>},
     {"config.invalid", "No setting is misplaced or without effect", low, "report",
      "Settings with the wrong indentation or under the wrong key are refused at best, and at worst are valid and mean something else.",
      "The configuration against the schema of the installed version.",
@@ -327,7 +327,7 @@ constexpr auto controls = std::to_array<Control>({
      "Basic authentication could be passed before 2.40.4, and later versions had holes of their own. Distributions repair holes without "
      "raising the upstream number, so the package's version is compared, not the program's.",
      "The package's version and origin, or the program's own where it was not packaged.",
-     "Prometheus changelog; CVE-2022-46146; CVE-2021-29622", servers, nullptr},
+     "Prometheus changelog; CVE-2022-46146; CVE-2021-29622", servers, &decide_vulnerable},
 });
 // clang-format on
 

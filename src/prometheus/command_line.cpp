@@ -126,9 +126,10 @@ private:
         if (rule == nullptr && newer) return assume(word, given, equals);
         if (rule == nullptr || (inverted && rule->type != FlagType::boolean)) return unknown(word, given, equals);
         if (rule->type == FlagType::boolean) {
-            if (equals != std::string_view::npos) problem(unexpected(text.substr(equals + 1)));
+            const auto value = equals == std::string_view::npos ? std::string_view{} : text.substr(equals + 1);
+            if (equals != std::string_view::npos) problem(unexpected(value));
             if (rule->name == "help" || rule->name == "version") help();
-            return add(*rule, inverted ? "false" : "true", word);
+            return add(*rule, inverted != (value == "false") ? "false" : "true", word);  // it does not start with "=false", but that is what was meant
         }
         if (equals != std::string_view::npos) return add(*rule, text.substr(equals + 1), word);
         const auto value = next();
