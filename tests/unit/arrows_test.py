@@ -23,7 +23,7 @@ ALLOWED = {
     "bin": VALUES | READERS | {"host", "controls", "plan", "render", "varlink", "agent", "cli"},
 }
 # A public header is called like its room, except these.
-HEADER_OF = {"address": "base", "ruleset": "facts", "process": "facts", "server": "facts", "files": "facts", "lint": "controls", "event": "plan", "apply": "plan", "state": "plan"}
+HEADER_OF = {"address": "base", "ruleset": "facts", "process": "facts", "server": "facts", "files": "facts", "lint": "controls", "site": "controls", "proxy": "facts", "event": "plan", "apply": "plan", "state": "plan"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 
