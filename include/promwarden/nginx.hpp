@@ -203,6 +203,28 @@ struct Answer {
 
 Answer evaluate(const Configuration& configuration, const Request& request);
 
+// ---- Prometheus' endpoints -------------------------------------------------------------------------------------------
+
+/// Who may ask for an endpoint where the policy does not say otherwise.
+enum class Grant : std::uint8_t {
+    viewer,  // whoever has proved who they are
+    admin,   // members of the role admin
+    nobody,  // not through the proxy
+};
+
+struct Route {
+    std::string_view path;
+    bool below = false;   // and everything below it; `path` then ends in "/"
+    std::uint16_t since = 242;  // the first version that has it: 300 is 3.0
+    Grant grant = Grant::admin;
+    bool post = false;    // takes POST as well as GET
+};
+/// Every endpoint of the versions 2.42 to `newest_version`, by its path without a route prefix.
+std::span<const Route> routes();
+inline constexpr std::uint16_t newest_version = 314;
+/// The row that a path belongs to: itself, or the longest one that it is below of.
+const Route* find_route(std::string_view path);
+
 // ---- pieces that others use -----------------------------------------------------------------------------------------
 
 /// A request target as nginx reads it.

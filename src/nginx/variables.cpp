@@ -80,6 +80,7 @@ Text Visit::simple(std::string_view name) {
     if (name == "remote_addr") return request.client;
     if (name == "remote_user") return request.user;
     if (name == "server_port") return port_of(request);
+    if (name == "ssl_client_verify") return std::string(request.credentials == Request::Credentials::right ? "SUCCESS" : "NONE");
     if (name == "server_protocol") return std::string("HTTP/1.1");
     if (name == "request") return fmt::format("{} {} HTTP/1.1", request.method, request.target);
     if (name == "proxy_add_x_forwarded_for") {

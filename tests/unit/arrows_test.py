@@ -26,11 +26,11 @@ ALLOWED = {
 }
 # A public header is called like its room, except these.
 HEADER_OF = {
-    **dict.fromkeys(["certificate", "files", "live", "process", "ruleset", "server"], "facts"),
+    **dict.fromkeys(["certificate", "files", "live", "process", "proxy", "ruleset", "server"], "facts"),
     **dict.fromkeys(["flags", "unit"], "prometheus"),
     **dict.fromkeys(["event", "apply", "state"], "plan"),
+    **dict.fromkeys(["lint", "site"], "controls"),
     "address": "base",
-    "lint": "controls",
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
