@@ -13,6 +13,10 @@ Decision decide_bypass(const Policy& policy, const Facts& facts);
 // access.cpp
 Decision decide_local_users(const Policy& policy, const Facts& facts);
 
+// tls.cpp
+Decision decide_tls_files(const Policy& policy, const Facts& facts);
+Decision decide_tls_rotation(const Policy& policy, const Facts& facts);
+
 /// The decision of a control whose facts are missing.
 Decision unknown(const Error& error);
 Decision not_applicable(std::string reason);

@@ -7,6 +7,7 @@
 
 #include "promwarden/apply.hpp"
 #include "promwarden/host.hpp"
+#include "promwarden/rotation.hpp"
 
 namespace promwarden {
 
@@ -114,6 +115,8 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
         if (foreign) facts.bypasses = host::find_bypasses(policy.firewall, *facts.links, *foreign);
         else facts.bypasses = std::unexpected(foreign.error());
     }
+    if (includes(needs, Part::certificates) && !policy.tls.certificates.empty())
+        facts.certificates = rotation::observe(policy, rotation::places_of(policy, state_.directory()), rotation::host_world(false));
     return facts;
 }
 
