@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "promwarden/certificate.hpp"
 #include "promwarden/files.hpp"
 #include "promwarden/live.hpp"
 #include "promwarden/ruleset.hpp"
@@ -62,6 +63,7 @@ struct Facts {
     Result<FileFacts> files = FileFacts{};
     Result<StorageFacts> storage = StorageFacts{};
     std::optional<Result<live::Facts>> live;  // nullopt: nobody was asked
+    Result<CertificateFacts> certificates = CertificateFacts{};
     bool links_watched = false;  // somebody follows them as they come and go, so that the ruleset need not guess by name
 };
 

@@ -40,8 +40,8 @@ struct World {
     /// A request in PEM to what the issuer's command said. See parse_signed.
     std::function<Result<std::string>(const TlsPolicy::Issuer&, const std::string& request)> sign;
 };
-/// This host: its clock, its programs. `served` is not in it: that is the probe's.
-World host_world();
+/// This host: its clock, its programs. `served` is not in it: that is the probe's. Where a sandbox hides the clock's state, `may_wait` asks the system bus for it.
+World host_world(bool may_wait);
 
 struct Signed {
     tls::Chain chain;

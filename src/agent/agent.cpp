@@ -76,11 +76,13 @@ Result<> Agent::begin() {
     links_source_.reset(source);
     TRY(watch_trial());
     TRY(watch_disk());
+    TRY(watch_clock());
     compare_disk();
     arm_recheck();
     std::optional<gid_t> group;
     if (const auto* entry = ::getgrnam("promwarden"); entry != nullptr) group = entry->gr_gid;
     server_ = TRY(varlink::Server::start(loop_.get(), TRY(varlink::listen(options_.socket, group)), service()));
+    if (rotates()) once<&Agent::on_certificates_due>(certificates_source_, 1s, 100ms);  // whatever an earlier life left unfinished
     return {};
 }
 
@@ -183,6 +185,7 @@ void Agent::return_to_accepted() {
     }
     prepare();
     report_.reset();
+    arm_certificates(0s);
 }
 
 void Agent::arm_recheck() {
@@ -286,6 +289,7 @@ void Agent::accept_in_force() {
     record(event(Event::Kind::apply, policy_subject(in_force_->policy.path), "in force", trial_ ? "on trial until it is confirmed" : "in force"));
     compare_disk();
     arm_recheck();
+    arm_certificates(0s);
 }
 
 void Agent::accept_soon() {
@@ -327,7 +331,9 @@ const Report& Agent::report() {
     if (report_ && Clock::now() - reported_ < report_age) return *report_;
     static const Policy nothing;
     const auto& subject = policy() == nullptr ? nothing : *policy();
-    report_ = evaluate(subject, engine_.observe(subject));
+    const auto facts = engine_.observe(subject);
+    report_ = evaluate(subject, facts);
+    certificate_facts_ = facts.certificates ? std::optional(*facts.certificates) : std::nullopt;
     reported_ = Clock::now();
     return *report_;
 }

@@ -1,7 +1,11 @@
 // The agent's parts and what they share.
 #pragma once
 
+#include <deque>
+
 #include <systemd/sd-event.h>
+
+#include <nlohmann/json.hpp>
 
 #include "promwarden/agent.hpp"
 #include "promwarden/host.hpp"
@@ -69,6 +73,19 @@ private:
     Result<> restore(const firewall::Change* change);
     void prepare();
 
+    // ---- certificates.cpp: what is due, in a child
+    [[nodiscard]] bool rotates() const;
+    Result<> watch_clock();
+    void on_clock_set();
+    void arm_certificates(std::chrono::seconds at_least);
+    void on_certificates_due();
+    void run_next_job();
+    void on_rotation_output();
+    void finish_job(const Json& answer);
+    void on_rotate(varlink::Call call);
+    Json certificates();
+    std::string certificate_metrics();
+
     // ---- status.cpp
     Json status();  // without its report
     std::string metrics();
@@ -125,6 +142,16 @@ private:
     std::optional<Clock::time_point> open_since_;  // drift that waits to be healed
     Clock::time_point last_good_ = Clock::now();
 
+    struct Job {
+        Json request;
+        std::optional<varlink::Call> call;  // nobody: the timer asked
+    };
+    std::deque<Job> jobs_;  // the first is the one that runs
+    pid_t rotating_ = 0;
+    Fd rotation_output_, clock_;
+    std::string rotation_said_;
+    std::optional<CertificateFacts> certificate_facts_;  // of the last report
+
     std::optional<Report> report_;
     Clock::time_point reported_{};
     std::optional<Event> last_drift_, last_heal_;
@@ -133,7 +160,7 @@ private:
     varlink::Subscribers watchers_;
     Fd inotify_;
     EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_,
-        start_guard_source_;
+        start_guard_source_, certificates_source_, rotation_source_, clock_source_;
     std::vector<EventSource> signals_;
 };
 

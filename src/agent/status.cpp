@@ -44,7 +44,7 @@ Json Agent::status() {
                                             {"allowed", packets(*counters, fmt::format("guard_{}_allowed", service.name))},
                                             {"denied", packets(*counters, fmt::format("guard_{}_denied", service.name))}});
 
-    Json status{{"schema", "promwarden.status/1"}, {"agent", agent}, {"policy", policy_json}, {"firewall", firewall}, {"certificates", Json::array()}};
+    Json status{{"schema", "promwarden.status/1"}, {"agent", agent}, {"policy", policy_json}, {"firewall", firewall}, {"certificates", certificates()}};
     if (last_drift_) status["last_drift"] = to_json(*last_drift_);
     if (last_heal_) status["last_heal"] = to_json(*last_heal_);
     return status;
@@ -60,7 +60,7 @@ std::string Agent::metrics() {
             for (const auto* verdict : {"allowed", "denied"})
                 text += fmt::format("promwarden_firewall_packets_total{{service=\"{}\",verdict=\"{}\"}} {}\n", service.name, verdict,
                                     packets(*counters, fmt::format("guard_{}_{}", service.name, verdict)));
-    return text + "# EOF\n";
+    return text + certificate_metrics() + "# EOF\n";
 }
 
 }  // namespace promwarden

@@ -158,12 +158,12 @@ constexpr auto controls = std::to_array<Control>({
      "A key that others can read is everyone's identity, and a key that the service user cannot read stops every new handshake at once: "
      "modes must be judged from both sides. The server reads both files at each handshake, so a mismatch is an outage.",
      "Match of key and certificate, strict chain, names, expiry, modes, and readability for the service's user.",
-     "RFC 5280; RFC 9525; openssl-verify(1)", files | certificates, &decide_tls_files},
+     "RFC 5280; RFC 9525; openssl-verify(1)", files | certificates, &parts_of<&decide_tls_files, &decide_tls_file_permissions>},
     {"tls.rotation", "Due certificates are renewed, and the new one is served", high, "rotation",
      "Writing the certificate and then the key breaks a fifth of the handshakes in between. A new pair in its own directory and one "
      "rename of web.yml broke none in thousands of rotations.",
      "Expiry against the renewal window, and the serial number that a handshake shows against the file.",
-     "RFC 5280; RFC 9773; Prometheus documentation: HTTPS and authentication", certificates | live, nullptr},
+     "RFC 5280; RFC 9773; Prometheus documentation: HTTPS and authentication", certificates | live, &decide_tls_rotation},
 
     // ---- api ----
     {"api.admin", "The admin API is off", critical, "unit drop-in",

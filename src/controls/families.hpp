@@ -44,7 +44,6 @@ Decision decide_local_users(const Policy& policy, const Facts& facts);
 Decision decide_secret_files(const Policy& policy, const Facts& facts, const FileVerdicts& files);
 Decision decide_config_permissions(const Policy& policy, const Facts& facts);
 Decision decide_data_permissions(const Policy& policy, const Facts& facts);
-Decision decide_tls_files(const Policy& policy, const Facts& facts);
 Decision decide_tls_file_permissions(const Policy& policy, const Facts& facts);  // the part that owners and modes decide
 Decision decide_startable(const Policy& policy, const Facts& facts, const FileVerdicts& files);
 Decision startable_files(const Policy& policy, const Facts& facts);  // the part that says whether the named files are there
@@ -55,6 +54,10 @@ Decision decide_encryption(const Policy& policy, const Facts& facts);
 // audit.cpp
 Decision decide_query_log(const Policy& policy, const Facts& facts, const FileVerdicts& files);
 Decision decide_query_log_file(const Policy& policy, const Facts& facts);
+
+// tls.cpp
+Decision decide_tls_files(const Policy& policy, const Facts& facts);
+Decision decide_tls_rotation(const Policy& policy, const Facts& facts);
 
 /// One control of several parts (flags, unit, files …): the worst verdict of fail, unknown, pass, not-applicable, with the reasons of the parts that brought it and
 /// all findings.

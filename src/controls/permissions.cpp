@@ -97,8 +97,6 @@ Decision decide_tls_file_permissions(const Policy& policy, const Facts& facts) {
     return std::move(findings).decision("certificates and keys are closed, and the service can read them", "the configuration names no certificate");
 }
 
-Decision decide_tls_files(const Policy& policy, const Facts& facts) { return merge_of(decide_tls_file_permissions(policy, facts)); }
-
 Decision decide_data_permissions(const Policy& policy, const Facts& facts) {
     Findings findings;
     each_file(findings, policy, facts, [&](const NamedFile& file, const FileContext& context) {
