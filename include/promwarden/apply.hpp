@@ -20,6 +20,15 @@ struct ApplyRequest {
     pid_t caller = 0;                                   // whose ancestors' connections must survive; 0: nobody's
 };
 
+/// What must be in force at a start, whoever asks.
+struct Remembered {
+    std::optional<Candidate> candidate;  // the trial that still runs, or the policy accepted last; nullopt: there is none
+    bool trial = false;                  // it waits to be confirmed
+    bool ended = false;                  // a trial was over, and has been ended
+    bool lost = false;                   // a policy was accepted, and cannot be read any more
+    std::vector<Error> problems;         // on the way to it
+};
+
 class Engine {
 public:
     /// `socket`: an nf_tables socket kept from an earlier life.
@@ -45,6 +54,17 @@ public:
     Result<Plan> undo(bool all);
     /// Ends a trial whose time is over; the policy before it is in force again. Says whether there was one.
     Result<bool> settle();
+
+    // ---- at a start: the early program, the agent, and the server's own start
+
+    /// What was in force when everything stopped. Ends a trial whose time is over; where the disk refuses that, the policy before it is named all the same.
+    Remembered remember();
+    /// Whether the live table guards as that says; the error names the first differences. Interfaces that came or went while nobody followed them are no difference.
+    Result<> verify(const Remembered& remembered);
+    /// Closes what the lost policy guarded to everything but loopback. True where something had to change.
+    Result<bool> close_ports();
+    /// Makes the drop-in for the server's start what the policy means (null: none), and has the service manager read it. True where something had to change.
+    Result<bool> place_start_guard(const Policy* policy);
 
     // ---- for the agent, which stays
 
@@ -74,6 +94,7 @@ private:
     Facts observe_filter();
     Result<> refuse(const Candidate& candidate, const ApplyRequest& request, const Facts& facts, const Plan& plan);
     Result<Plan> return_to(const std::optional<Candidate>& candidate);
+    Result<Ruleset> closed_ruleset() const;
 
     State state_;
     firewall::Kernel kernel_;

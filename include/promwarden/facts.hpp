@@ -3,6 +3,7 @@
 /// A part that could not be observed is an Error in its place, never an empty value: "nothing there" and "could not look" are different answers.
 #pragma once
 
+#include <map>
 #include <set>
 
 #include "promwarden/ruleset.hpp"
@@ -36,6 +37,13 @@ struct FirewallFacts {
     std::vector<CounterValue> counters;
 };
 
+/// Our drop-ins that let a server start only behind the guard.
+struct StartGuards {
+    std::string directory;                       // where the service manager would read a new one
+    std::map<std::string, std::string> present;  // path → text, of every unit and in every directory
+    bool operator==(const StartGuards&) const = default;
+};
+
 struct Facts {
     std::chrono::system_clock::time_point now;
     std::string host;
@@ -46,6 +54,7 @@ struct Facts {
     Result<std::vector<Connection>> connections = std::vector<Connection>{};
     Result<std::vector<Link>> links = std::vector<Link>{};
     Result<std::vector<Server>> servers = std::vector<Server>{};
+    Result<std::optional<StartGuards>> start_guards = std::nullopt;  // nullopt: not looked for, or no service manager here to read them
     bool links_watched = false;  // somebody follows them as they come and go, so that the ruleset need not guess by name
 };
 

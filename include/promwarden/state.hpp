@@ -36,6 +36,8 @@ public:
     static State at(std::string directory) { return State(std::move(directory)); }
 
     [[nodiscard]] const std::string& directory() const { return directory_; }
+    /// Whether it is the host's own. State elsewhere is that of a second instance (a laboratory, a test), which leaves the host's units alone.
+    [[nodiscard]] bool usual() const { return directory_ == "/var/lib/promwarden"; }
 
     /// Excludes other writers until the descriptor is closed; waits up to ten seconds (Code::conflict).
     Result<Fd> lock() const;

@@ -35,6 +35,7 @@ private:
     Result<> begin();
     Result<> load_in_force();
     void protect_without_policy();
+    void keep_start_guard();
     Result<> watch_signals();
     Result<> watch_trial();
     void on_trial_over();
@@ -131,7 +132,8 @@ private:
     std::unique_ptr<varlink::Server> server_;
     varlink::Subscribers watchers_;
     Fd inotify_;
-    EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_;
+    EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_,
+        start_guard_source_;
     std::vector<EventSource> signals_;
 };
 

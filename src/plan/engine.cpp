@@ -7,6 +7,7 @@
 
 #include "promwarden/apply.hpp"
 #include "promwarden/host.hpp"
+#include "start_guard.hpp"
 
 namespace promwarden {
 
@@ -75,6 +76,21 @@ Result<std::optional<Ruleset>> wanted(const Policy& policy, const Facts& facts) 
     return TRY(desired_ruleset(policy, facts));
 }
 
+void plan_filter(const Policy& policy, const Facts& facts, Plan& plan) {
+    const auto target = wanted(policy, facts);
+    if (!facts.firewall || !target) return;
+    const auto& live = facts.firewall->live;
+    const auto difference = firewall::difference(live ? &*live : nullptr, *target ? &**target : nullptr);
+    if (difference.empty()) return;
+    std::uint64_t added = 0, removed = 0;
+    for (const auto& edit : difference.edits) (edit.kind == firewall::Edit::Kind::add ? added : removed) += edit.count;
+    plan.changes.push_back({Change::Kind::firewall, std::string(filter_control), fmt::format("table inet {}", table_name),
+                            fmt::format("{} to add, {} to remove", added, removed), firewall::to_text(difference)});
+    if (facts.connections && *target)
+        for (const auto& connection : *facts.connections)
+            if (!survives(**target, connection)) plan.cuts.push_back(to_text(connection));
+}
+
 }  // namespace
 
 Result<Engine> Engine::open(State state, Fd socket) { return Engine(std::move(state), TRY(firewall::Kernel::open(std::move(socket)))); }
@@ -127,23 +143,17 @@ Facts Engine::observe_for_apply(const Policy& policy) {
     auto facts = observe_filter();
     facts.now = std::chrono::system_clock::now();
     facts.connections = host::read_connections(guarded_ports(policy));
+    if (state_.usual()) facts.start_guards = read_start_guards();
     return facts;
 }
 
 Plan Engine::plan(const Policy& policy, const Facts& facts) {
     Plan plan;
-    const auto target = wanted(policy, facts);
-    if (!facts.firewall || !target) return plan;
-    const auto& live = facts.firewall->live;
-    const auto difference = firewall::difference(live ? &*live : nullptr, *target ? &**target : nullptr);
-    if (difference.empty()) return plan;
-    std::uint64_t added = 0, removed = 0;
-    for (const auto& edit : difference.edits) (edit.kind == firewall::Edit::Kind::add ? added : removed) += edit.count;
-    plan.changes.push_back({Change::Kind::firewall, std::string(filter_control), fmt::format("table inet {}", table_name),
-                            fmt::format("{} to add, {} to remove", added, removed), firewall::to_text(difference)});
-    if (facts.connections && *target)
-        for (const auto& connection : *facts.connections)
-            if (!survives(**target, connection)) plan.cuts.push_back(to_text(connection));
+    plan_filter(policy, facts, plan);
+    if (facts.start_guards && *facts.start_guards) {
+        const auto& guards = **facts.start_guards;
+        std::ranges::move(changes_between(guards.present, wanted_start_guards(policy, guards.directory)), std::back_inserter(plan.changes));
+    }
     return plan;
 }
 
@@ -195,17 +205,21 @@ Result<Plan> Engine::apply(const Candidate& candidate, const ApplyRequest& reque
     if (!facts.firewall) return std::unexpected(facts.firewall.error());
     auto plan = Engine::plan(candidate.policy, facts);
     TRY(refuse(candidate, request, facts, plan));
+    if (request.confirm_within) std::erase_if(plan.changes, [](const Change& change) { return change.kind == Change::Kind::unit; });  // units follow what is accepted
     if (candidate.policy.mode_of(filter_control) != Mode::enforce) return plan;  // audit: say it, leave it
     if (request.confirm_within) TRY(state_.begin_trial(candidate, *request.confirm_within));
     // From here the kernel may hold the new ruleset while the disk still names the old one; an error on the way restores the old one.
     auto done = [&]() -> Result<> {
         TRY(enforce(&candidate.policy));
+        if (!request.confirm_within) TRY(place_start_guard(&candidate.policy));
         return request.confirm_within || request.accept_later ? Result<>{} : state_.accept(candidate);
     }();
     if (done) return plan;
     auto error = std::move(done).error();
     const auto before = state_.accepted();
-    const auto restored = before ? enforce(*before ? &(*before)->policy : nullptr) : Result<bool>(std::unexpected(before.error()));
+    const auto* earlier = before && *before ? &(*before)->policy : nullptr;
+    auto restored = before ? enforce(earlier) : Result<bool>(std::unexpected(before.error()));
+    if (restored) restored = place_start_guard(earlier);
     if (const auto ended = state_.end_trial(); !ended) error.detail += fmt::format("; {}", ended.error().text());
     error.detail += restored ? " (what was there before is in force again)" : fmt::format(" (and it could not be undone: {})", restored.error().text());
     if (error.code == Code::conflict) error.code = Code::failed;
@@ -217,6 +231,7 @@ Result<> Engine::confirm() {
     const auto trial = TRY(state_.trial());
     if (!trial) return fail(Code::missing, "confirm", "", "no trial is waiting to be confirmed");
     if (remaining(*trial) <= std::chrono::nanoseconds(0)) return fail(Code::missing, "confirm", "", "the trial is over; what was there before is in force again");
+    TRY(place_start_guard(&trial->candidate.policy));
     TRY(state_.accept(trial->candidate));
     return state_.end_trial();
 }
@@ -233,7 +248,9 @@ Result<Plan> Engine::undo(bool all) {
     const auto held = TRY(state_.lock());
     if (all) {
         TRY(state_.forget());
-        return return_to(std::nullopt);
+        auto plan = TRY(return_to(std::nullopt));
+        TRY(place_start_guard(nullptr));
+        return plan;
     }
     if (TRY(state_.trial())) {
         auto plan = TRY(return_to(TRY(state_.accepted())));
@@ -241,7 +258,10 @@ Result<Plan> Engine::undo(bool all) {
         return plan;
     }
     if (!TRY(state_.accepted())) return fail(Code::missing, "undo", "", "nothing was applied");
-    return return_to(TRY(state_.retract()));
+    const auto earlier = TRY(state_.retract());
+    auto plan = TRY(return_to(earlier));
+    TRY(place_start_guard(earlier ? &earlier->policy : nullptr));
+    return plan;
 }
 
 Result<bool> Engine::settle() {
