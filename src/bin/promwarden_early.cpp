@@ -47,9 +47,10 @@ int close_ports(Engine& engine, const std::string& why) {
 
 int load(Engine& engine) {
     const auto remembered = engine.remember();
-    const auto verified = engine.verify(remembered);
     for (const auto& problem : remembered.problems) say(problem.text());
-    if (verified) return remembered.lost ? 1 : 0;  // as it should be, or nothing was ever accepted
+    if (!remembered.candidate && !remembered.lost) return 0;  // nothing was ever accepted: this machine need not even have nf_tables
+    const auto verified = engine.verify(remembered);
+    if (verified) return remembered.lost ? 1 : 0;
     if (verified.error().code == Code::denied) return failed(verified.error());
     if (remembered.lost) return close_ports(engine, "the policy in force is lost");
     if (const auto done = engine.enforce(&remembered.candidate->policy); !done) return close_ports(engine, fmt::format("the policy in force could not be loaded ({})", done.error().text()));
@@ -61,16 +62,16 @@ int load(Engine& engine) {
 int check(Engine& engine) {
     const auto remembered = engine.remember();
     const auto give_up = std::chrono::steady_clock::now() + patience;
-    for (;;) {
+    for (bool told = false;; told = true) {
         const auto verified = engine.verify(remembered);
         if (verified) return 0;
-        if (verified.error().code == Code::denied || std::chrono::steady_clock::now() > give_up) {
-            say(verified.error().text());
-            say("the server is not started while its ports are not guarded; see 'systemctl status promwardend' and 'promwarden status', or remove the guard: promwarden undo --all");
-            return 1;
-        }
+        if (!told) say(verified.error().text() + "; the server is not started while its ports are not guarded");  // at once: a status shows this attempt's lines only
+        if (verified.error().code == Code::denied) return 6;
+        if (std::chrono::steady_clock::now() > give_up) break;
         std::this_thread::sleep_for(50ms);
     }
+    say("see 'systemctl status promwardend promwarden-early'; 'promwarden undo --all' removes the guard and this check");
+    return 1;
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,18 @@ def needs(deb):
     """The packages that a .deb depends on, by name; of alternatives the first."""
     depends = run("dpkg-deb", "--field", deb, "Depends").stdout
     return sorted({part.split("|")[0].split("(")[0].strip() for part in depends.split(",")} - {""})
+
+
+def newer(deb, version, directory):
+    """The same package as another version."""
+    tree_of_it = Path(directory) / "newer"
+    run("dpkg-deb", "-R", deb, tree_of_it)
+    control = tree_of_it / "DEBIAN/control"
+    control.write_text(re.sub(r"^Version: .*$", f"Version: {version}", control.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
+    made = Path(directory) / f"promwarden_{version}_test.deb"
+    run("dpkg-deb", "--root-owner-group", "-b", tree_of_it, made)
+    shutil.rmtree(tree_of_it)
+    return made
 
 
 def package():
@@ -239,16 +252,15 @@ class Machine:
         return in_tree(self.root, *command, **options)
 
     def install(self, deb):
-        shutil.copy(deb, self.root / "root" / Path(deb).name)
-        self.offline("dpkg", "-i", f"/root/{Path(deb).name}")
+        self.offline("dpkg", "-i", self.put(deb))
 
     # ---- running
 
-    def boot(self, *options, expect="running"):
+    def boot(self, *options, expect="running", capability="CAP_NET_ADMIN"):
         with open(self.console, "ab") as console:
             self.process = subprocess.Popen(
                 ["systemd-nspawn", "-q", "-D", str(self.root), f"--machine={self.name}", "--register=no", "--keep-unit", f"--network-namespace-path=/run/netns/{self.namespaces['machine']}",
-                 "--capability=CAP_NET_ADMIN", "--link-journal=no", "--console=pipe", "--boot", *options], stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True)
+                 *([f"--capability={capability}"] if capability else ["--drop-capability=CAP_NET_ADMIN"]), "--link-journal=no", "--console=pipe", "--boot", *options], stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True)
         self.leader = wait_until(self.find_leader, f"{self.name} boots: {self.log()}", 30)
         wait_until(lambda: self.state() in ("running", "degraded"), f"{self.name} has booted", 90)
         if expect is not None and self.state() != expect:
@@ -275,6 +287,11 @@ class Machine:
         if user is not None:
             command = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *command)
         return run("nsenter", f"--target={self.leader}", "--all", "--", *command, timeout=options.pop("timeout", 120), **options)
+
+    def put(self, path, name=None):
+        """A file of this host below /root of the machine."""
+        shutil.copy(path, self.root / "root" / (name or Path(path).name))
+        return f"/root/{name or Path(path).name}"
 
     def show(self, unit, *properties):
         """Properties of a unit as systemd tells them."""
