@@ -57,8 +57,10 @@ public:
 
     // ---- at a start: the early program, the agent, and the server's own start
 
-    /// What was in force when everything stopped. Ends a trial whose time is over; where the disk refuses that, the policy before it is named all the same.
+    /// What was in force when everything stopped. A trial whose time is over is ended; where the disk refuses that, the policy before it is named all the same.
     Remembered remember();
+    /// The same for whoever only looks: nothing is ended.
+    Remembered recall() const;
     /// Whether the live table guards as that says; the error names the first differences. Interfaces that came or went while nobody followed them are no difference.
     Result<> verify(const Remembered& remembered);
     /// Closes what the lost policy guarded to everything but loopback. True where something had to change.

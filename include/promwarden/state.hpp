@@ -22,7 +22,7 @@ std::expected<Candidate, Diagnostics> load_candidate(const std::string& path, co
 /// A policy that returns to the one before unless somebody confirms it in time. The deadline holds for one boot: after another, nobody can have confirmed.
 struct Trial {
     Candidate candidate;
-    std::string boot;                     // /proc/sys/kernel/random/boot_id
+    std::string boot;                     // a mark that no restart of the machine survives
     std::chrono::nanoseconds deadline{};  // of CLOCK_BOOTTIME, which no one can set back
 };
 /// Time left, zero or less when it is over.

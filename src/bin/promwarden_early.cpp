@@ -60,10 +60,9 @@ int load(Engine& engine) {
 
 /// The server's start waits here. What is printed is what `systemctl status` of the server shows.
 int check(Engine& engine) {
-    const auto remembered = engine.remember();
     const auto give_up = std::chrono::steady_clock::now() + patience;
     for (bool told = false;; told = true) {
-        const auto verified = engine.verify(remembered);
+        const auto verified = engine.verify(engine.recall());
         if (verified) return 0;
         if (!told) say(verified.error().text() + "; the server is not started while its ports are not guarded");  // at once: a status shows this attempt's lines only
         if (verified.error().code == Code::denied) return 6;

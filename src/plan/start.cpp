@@ -28,10 +28,15 @@ std::string first_lines(const std::string& text) {
 }  // namespace
 
 Remembered Engine::remember() {
-    Remembered result;
     const auto ended = settle();
+    auto result = recall();
     if (ended) result.ended = *ended;
     else result.problems.push_back(ended.error());
+    return result;
+}
+
+Remembered Engine::recall() const {
+    Remembered result;
     auto trial = state_.trial();
     if (!trial) result.problems.push_back(trial.error());
     auto accepted = state_.accepted();
