@@ -49,6 +49,7 @@ int load(Engine& engine) {
     const auto remembered = engine.remember();
     for (const auto& problem : remembered.problems) say(problem.text());
     if (!remembered.candidate && !remembered.lost) return 0;  // nothing was ever accepted: this machine need not even have nf_tables
+    if (remembered.ended) tell(engine, Event::Kind::undo, "confirmed in time", "the trial was not confirmed; the policy before it is in force");
     const auto verified = engine.verify(remembered);
     if (verified) return remembered.lost ? 1 : 0;
     if (verified.error().code == Code::denied) return failed(verified.error());
