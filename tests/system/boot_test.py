@@ -1,4 +1,4 @@
-"""The installed package on a booted Debian 12: what is enforced when, from before the first packet on, and whoever interferes."""
+"""The installed package on a booted Debian 12 (trixie_test.py: 13): what is enforced when, from before the first packet on, and whoever interferes."""
 
 import json
 import re
@@ -14,18 +14,6 @@ import machine  # noqa: E402
 from machine import Machine, wait_until  # noqa: E402
 
 DROP_IN = "/etc/systemd/system/prometheus.service.d/promwarden-guard.conf"
-RELEASE = "bookworm"
-
-
-def setUpModule():
-    global BASE, DEB
-    DEB = machine.package()
-    BASE = machine.tree(RELEASE, machine.needs(DEB))
-
-
-def fresh(deb=True):
-    made = Machine(BASE, DEB if deb else None)
-    return made
 
 
 def call(made, method, user=None):
@@ -42,8 +30,13 @@ class Boot(unittest.TestCase):
     """Steps of one machine's life, in the order of their names."""
 
     @classmethod
+    def package(cls):
+        return "bookworm", machine.package()
+
+    @classmethod
     def setUpClass(cls):
-        cls.machine = fresh()
+        release, deb = cls.package()
+        cls.machine = Machine(machine.tree(release, machine.needs(deb)), deb)
         cls.addClassCleanup(cls.machine.close)
         cls.machine.offline("sh", "-c", "useradd -M member && useradd -M stranger && usermod -aG promwarden member")
         cls.machine.boot()
