@@ -183,11 +183,19 @@ class Boot(unittest.TestCase):
         self.machine.do("systemctl", "start", "promwardend")
 
     def test_9_a_lost_policy_leaves_its_ports_closed(self):
+        self.machine.do("systemctl", "enable", "nftables", "ufw")  # their start flushes, so the early unit waits for it
+        self.machine.do("ufw", "--force", "enable")
         self.machine.power_off()
         self.machine.net("machine", "nft", "flush", "ruleset")
         state = self.machine.root / "var/lib/promwarden"
         (state / "accepted").write_bytes((state / "accepted").read_bytes()[:200])
         self.machine.boot(expect="degraded")  # it says so
+        early = int(self.machine.show("promwarden-early", "ExecMainStartTimestampMonotonic")["ExecMainStartTimestampMonotonic"])
+        for unit in ("nftables", "ufw"):
+            before = self.machine.show(unit, "ActiveState", "ExecMainExitTimestampMonotonic")
+            self.assertEqual(before["ActiveState"], "active")
+            self.assertLessEqual(int(before["ExecMainExitTimestampMonotonic"]), early, unit)
+        self.assertNotIn("ordering cycle", self.machine.do("journalctl", "-b", "--no-pager").stdout)
         self.assertEqual(self.machine.answers("untrusted"), 0)
         self.assertEqual(self.machine.answers("trusted"), 0)
         self.assertIn("chain guard_pre", self.machine.table().stdout)

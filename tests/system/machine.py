@@ -91,7 +91,7 @@ def tree(release, more=(), name=None):
             half.rename(path)
         apt(path, "update")
         apt(path, "install", *PACKAGES, *more)
-        for unit in ("nginx", "ufw", "nftables"):  # a test enables what it is about
+        for unit in ("nginx", "ufw", "nftables", "firewalld"):  # a test enables what it is about
             run("systemctl", f"--root={path}", "disable", unit, check=False)
         stamp.write_text(" ".join(sorted(wanted | there)), encoding="ascii")
     return path
