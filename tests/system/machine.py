@@ -300,7 +300,8 @@ class Machine:
         self.leader = wait_until(self.find_leader, f"{self.name} boots: {self.log()}", 30)
         wait_until(lambda: self.state() in ("running", "degraded"), f"{self.name} has booted", 90)
         if expect is not None and self.state() != expect:
-            raise AssertionError(f"the machine is {self.state()}, not {expect}: {self.do('systemctl', '--failed', '--no-legend', '--plain', check=False).stdout}")
+            failed = self.do("systemctl", "--failed", "--no-legend", "--plain", check=False).stdout
+            raise AssertionError(f"the machine is {self.state()}, not {expect}: {failed}{self.do('journalctl', '-b', '--no-pager', '-u', 'promwarden*', check=False).stdout}")
 
     def log(self):
         return self.console.read_text(encoding="utf-8", errors="replace")[-1500:] if self.console.exists() else ""
