@@ -1,4 +1,4 @@
-"""The installed package on a booted Debian 12: what is enforced when, from before the first packet on, and whoever interferes."""
+"""The installed package on a booted Debian 12 (trixie_test.py: 13): what is enforced when, from before the first packet on, and whoever interferes."""
 
 import json
 import re
@@ -14,18 +14,6 @@ import machine  # noqa: E402
 from machine import Machine, wait_until  # noqa: E402
 
 DROP_IN = "/etc/systemd/system/prometheus.service.d/promwarden-guard.conf"
-RELEASE = "bookworm"
-
-
-def setUpModule():
-    global BASE, DEB
-    DEB = machine.package()
-    BASE = machine.tree(RELEASE, machine.needs(DEB))
-
-
-def fresh(deb=True):
-    made = Machine(BASE, DEB if deb else None)
-    return made
 
 
 def call(made, method, user=None):
@@ -42,8 +30,13 @@ class Boot(unittest.TestCase):
     """Steps of one machine's life, in the order of their names."""
 
     @classmethod
+    def package(cls):
+        return "bookworm", machine.package()
+
+    @classmethod
     def setUpClass(cls):
-        cls.machine = fresh()
+        release, deb = cls.package()
+        cls.machine = Machine(machine.tree(release, machine.needs(deb)), deb)
         cls.addClassCleanup(cls.machine.close)
         cls.machine.offline("sh", "-c", "useradd -M member && useradd -M stranger && usermod -aG promwarden member")
         cls.machine.boot()
@@ -190,11 +183,19 @@ class Boot(unittest.TestCase):
         self.machine.do("systemctl", "start", "promwardend")
 
     def test_9_a_lost_policy_leaves_its_ports_closed(self):
+        self.machine.do("systemctl", "enable", "nftables", "ufw")  # their start flushes, so the early unit waits for it
+        self.machine.do("ufw", "--force", "enable")
         self.machine.power_off()
         self.machine.net("machine", "nft", "flush", "ruleset")
         state = self.machine.root / "var/lib/promwarden"
         (state / "accepted").write_bytes((state / "accepted").read_bytes()[:200])
         self.machine.boot(expect="degraded")  # it says so
+        early = int(self.machine.show("promwarden-early", "ExecMainStartTimestampMonotonic")["ExecMainStartTimestampMonotonic"])
+        for unit in ("nftables", "ufw"):
+            before = self.machine.show(unit, "ActiveState", "ExecMainExitTimestampMonotonic")
+            self.assertEqual(before["ActiveState"], "active")
+            self.assertLessEqual(int(before["ExecMainExitTimestampMonotonic"]), early, unit)
+        self.assertNotIn("ordering cycle", self.machine.do("journalctl", "-b", "--no-pager").stdout)
         self.assertEqual(self.machine.answers("untrusted"), 0)
         self.assertEqual(self.machine.answers("trusted"), 0)
         self.assertIn("chain guard_pre", self.machine.table().stdout)

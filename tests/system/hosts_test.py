@@ -105,6 +105,27 @@ class Hosts(unittest.TestCase):
         self.assertEqual(made.answers("untrusted", 8080), 0)
         self.assertEqual(made.do("iptables", "-t", "nat", "-S", "DOCKER").stdout.count("REDIRECT"), 1)  # theirs stays theirs
 
+    def test_firewalld_comes_goes_and_reloads_without_touching_the_guard(self):
+        made = Machine(machine.tree("bookworm", [*machine.needs(DEB), "firewalld"]), DEB)
+        self.addCleanup(made.close)
+        (made.root / "etc/promwarden/policy.d/plain.toml").write_text('[firewall]\nownership = "off"\n', encoding="ascii")
+        made.boot()
+        made.apply()
+        handle = made.do("nft", "-a", "list", "table", "inet", "promwarden").stdout.splitlines()[0]
+        hammer = made.hammer()
+        for command in (("systemctl", "start", "firewalld"), ("firewall-cmd", "--reload"), ("firewall-cmd", "--complete-reload"), ("systemctl", "stop", "firewalld")):
+            made.do(*command)
+            self.assertEqual(made.do("nft", "-a", "list", "table", "inet", "promwarden").stdout.splitlines()[0], handle, command)  # the very same table
+        self.assertEqual({one[2] for one in hammer.stop()}, {"nothing"})
+        made.do("systemctl", "enable", "firewalld")
+        made.power_off()
+        made.net("machine", "nft", "flush", "ruleset")
+        made.boot()
+        self.assertNotIn("ordering cycle", made.do("journalctl", "-b", "--no-pager").stdout)
+        self.assertEqual(made.show("firewalld", "ActiveState")["ActiveState"], "active")
+        self.assertEqual(made.answers("untrusted"), 0)
+        self.assertEqual(made.table().returncode, 0)
+
     def test_a_second_instance_leaves_the_units_alone(self):
         made = self.machine()
         made.boot()

@@ -52,10 +52,10 @@ def wait_until(condition, what, seconds=30.0):
 
 # ---- trees ---------------------------------------------------------------------------------------------------------------------------------------------------
 
-def in_tree(tree, *command, **options):
-    """A command in a tree, without a network."""
+def in_tree(tree, *command, options=(), **more):
+    """A command in a tree, without a network; `options` are systemd-nspawn's."""
     return run("systemd-nspawn", "-q", "-D", tree, "--register=no", "--keep-unit", "--private-network", "--as-pid2", "--pipe",
-               "--setenv=DEBIAN_FRONTEND=noninteractive", *command, **options)
+               "--setenv=DEBIAN_FRONTEND=noninteractive", *options, *command, **more)
 
 
 def apt(tree, *words):
@@ -77,9 +77,10 @@ def tree(release, more=(), name=None):
     """The path of a tree of that release with these packages, made where it is missing. Never written to afterwards."""
     name = name or release
     path, stamp = TREES / name, TREES / f"{name}.packages"
-    wanted = " ".join([*BASE, *PACKAGES, *more])
+    wanted = {*BASE, *PACKAGES, *more}
     with locked(name):
-        if path.is_dir() and stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
+        there = set(stamp.read_text(encoding="ascii").split()) if path.is_dir() and stamp.exists() else set()
+        if wanted <= there:
             return path
         stamp.unlink(missing_ok=True)
         if not (path / "etc/debian_version").exists():
@@ -90,9 +91,9 @@ def tree(release, more=(), name=None):
             half.rename(path)
         apt(path, "update")
         apt(path, "install", *PACKAGES, *more)
-        for unit in ("nginx", "ufw", "nftables"):  # a test enables what it is about
+        for unit in ("nginx", "ufw", "nftables", "firewalld"):  # a test enables what it is about
             run("systemctl", f"--root={path}", "disable", unit, check=False)
-        stamp.write_text(wanted, encoding="ascii")
+        stamp.write_text(" ".join(sorted(wanted | there)), encoding="ascii")
     return path
 
 
@@ -131,6 +132,41 @@ def package():
             for old in TREES.glob("package-*"):
                 shutil.rmtree(old, ignore_errors=True)
             run(SOURCE / "packaging/build-deb", place, env={**os.environ, "PROMWARDEN_BUILT": str(BUILD.resolve())}, timeout=600)
+        return next(place.glob("promwarden_*.deb"))
+
+
+def build_packages():
+    """What the build needs, by name, and a compiler cache that is kept between runs."""
+    fields = (SOURCE / "packaging/debian/control").read_text(encoding="utf-8").partition("\nPackage:")[0]
+    listed = re.search(r"^Build-Depends:(.*?)^\S", fields, re.MULTILINE | re.DOTALL)[1]
+    names = [part.split("|")[0].split("(")[0].strip() for part in listed.split(",")]
+    return ["build-essential", "ccache", *(name if name != "debhelper-compat" else "debhelper" for name in names)]
+
+
+def build_options():
+    """For systemd-nspawn, where something is compiled: the tree to read, the cache to use, and no optimisation, which nothing here is about."""
+    cache = TREES / "ccache"
+    cache.mkdir(parents=True, exist_ok=True)
+    return [f"--bind-ro={SOURCE}:/source", f"--bind={cache}:/ccache", "--setenv=CCACHE_DIR=/ccache", f"--setenv=DEB_BUILD_OPTIONS=noopt parallel={os.cpu_count()}"]
+
+
+def package_for(release):
+    """The .deb of these sources, built in a tree of another release."""
+    text = hashlib.sha256()
+    for path in sorted(path for part in ("src", "include", "packaging", "policies", "meson.build", "meson_options.txt") for path in
+                       ([SOURCE / part] if (SOURCE / part).is_file() else (SOURCE / part).rglob("*")) if path.is_file()):
+        text.update(path.read_bytes())
+    with locked(f"package-{release}"):
+        place = TREES / f"{release}-package-{text.hexdigest()[:16]}"
+        if not list(place.glob("promwarden_*.deb")):
+            made = Machine(tree(release, build_packages(), name=f"{release}-build"))
+            try:
+                made.offline("/source/packaging/build-deb", "/root/out", options=build_options(), timeout=3600)
+                for old in TREES.glob(f"{release}-package-*"):
+                    shutil.rmtree(old)
+                shutil.copytree(made.root / "root/out", place)
+            finally:
+                made.close()
         return next(place.glob("promwarden_*.deb"))
 
 
@@ -264,7 +300,8 @@ class Machine:
         self.leader = wait_until(self.find_leader, f"{self.name} boots: {self.log()}", 30)
         wait_until(lambda: self.state() in ("running", "degraded"), f"{self.name} has booted", 90)
         if expect is not None and self.state() != expect:
-            raise AssertionError(f"the machine is {self.state()}, not {expect}: {self.do('systemctl', '--failed', '--no-legend', '--plain', check=False).stdout}")
+            failed = self.do("systemctl", "--failed", "--no-legend", "--plain", check=False).stdout
+            raise AssertionError(f"the machine is {self.state()}, not {expect}: {failed}{self.do('journalctl', '-b', '--no-pager', '-u', 'promwarden*', check=False).stdout}")
 
     def log(self):
         return self.console.read_text(encoding="utf-8", errors="replace")[-1500:] if self.console.exists() else ""
