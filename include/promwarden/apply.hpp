@@ -29,6 +29,8 @@ public:
 
     /// The facts that these controls need (empty: all). What could not be observed is an error in its place.
     Facts observe(const Policy& policy, std::span<const std::string> only = {});
+    /// The same of a mounted image or chroot: what lies on its disk, and nothing of this host.
+    static Result<Facts> observe_image(const Policy& policy, const std::string& root);
     /// As observe, and what an apply must ask besides: who holds the ports, whose connections would end.
     Facts observe_for_apply(const Policy& policy);
     /// What stands between these facts and the policy. Pure.

@@ -53,6 +53,7 @@ struct Options {
     std::string argument;  // the positional one; "" where it was left out
     std::vector<std::string> files;  // of lint
     std::string kind;                // of lint; "": what the content suggests
+    std::string root;                // of check; "": this host
 };
 
 struct Command;
@@ -82,7 +83,7 @@ Outcome policy_show(const Options& options);
 Outcome explain(const Options& options);
 
 /// What a command takes besides the options of all.
-enum Takes : unsigned { nothing = 0, text_or_json = 1, report_format = 2, output = 4, selection = 8, apply_options = 16, undo_options = 32, history_options = 64, lint_options = 128 };
+enum Takes : unsigned { nothing = 0, text_or_json = 1, report_format = 2, output = 4, selection = 8, apply_options = 16, undo_options = 32, history_options = 64, lint_options = 128, image_option = 256 };
 
 struct Command {
     std::string_view name;      // "check"; "policy check" is a command of a command

@@ -109,7 +109,7 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
     if (facts.firewall && facts.firewall->live)
         if (auto counters = kernel_.counters()) facts.firewall->counters = *std::move(counters);
     facts.links_watched = links_watched_ || (live_ && live_->ruleset && !names_engines(*live_->ruleset));
-    if (includes(needs, Part::files) || includes(needs, Part::storage)) {
+    if (includes(needs, Part::files)) {
         const auto none = std::vector<Server>{};
         facts.files = host::read_files(policy, facts.servers ? *facts.servers : none);
         if (!facts.files) facts.storage = std::unexpected(facts.files.error());
@@ -120,6 +120,14 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
         if (foreign) facts.bypasses = host::find_bypasses(policy.firewall, *facts.links, *foreign);
         else facts.bypasses = std::unexpected(foreign.error());
     }
+    return facts;
+}
+
+Result<Facts> Engine::observe_image(const Policy& policy, const std::string& root) {
+    Facts facts;
+    facts.now = std::chrono::system_clock::now();
+    facts.host = facts.root = root;
+    facts.files = TRY(host::read_files(policy, {}, {.root = root}));
     return facts;
 }
 

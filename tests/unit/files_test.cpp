@@ -418,7 +418,7 @@ TEST_CASE("the hardening guide's own lines, pasted as they are printed") {
 }
 
 TEST_CASE("refused texts leave every control undecided, and findings are bounded") {
-    const auto deep = decide("secrets.inline", "scrape_configs:\n- " + std::string(1000, '[') + std::string(1000, ']'), {.policy = nullptr, .version = {}, .as = prometheus::FileKind::prometheus, .only = {}});
+    const auto deep = decide("secrets.inline", "scrape_configs:\n- " + std::string(1000, '[') + std::string(1000, ']'), {.policy = nullptr, .version = {}, .as = prometheus::FileKind::prometheus, .only = {}, .main_file = {}, .own_ports = {}});
     CHECK(deep.verdict == Verdict::unknown);
     CHECK(deep.reason == "f.yml: refused: nested deeper than 200 levels");
     std::string many = "scrape_configs:\n";
