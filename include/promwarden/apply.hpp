@@ -64,6 +64,8 @@ public:
     /// Somebody follows the links and will say when they changed; until then they need not be asked again.
     void set_links_watched(bool watched) { links_watched_ = watched; }
     void links_changed() { links_.reset(); }
+    /// Our own mounts may hide parts of the host: files are looked at as the first process sees them.
+    void set_confined(bool confined) { confined_ = confined; }
 
     [[nodiscard]] firewall::Kernel& kernel() { return kernel_; }
     [[nodiscard]] const State& state() const { return state_; }
@@ -82,6 +84,7 @@ private:
     std::optional<firewall::Live> live_;  // what the table was, as of its generation
     std::optional<firewall::Ownership> ownership_;  // unset: as the table is
     bool links_watched_ = false;
+    bool confined_ = false;
     std::optional<std::vector<Link>> links_;        // kept only while somebody watches them
 };
 

@@ -110,10 +110,12 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
         if (auto counters = kernel_.counters()) facts.firewall->counters = *std::move(counters);
     facts.links_watched = links_watched_ || (live_ && live_->ruleset && !names_engines(*live_->ruleset));
     if (includes(needs, Part::files)) {
+        host::Places places;
+        places.seen_from = confined_ ? 1 : 0;
         const auto none = std::vector<Server>{};
-        facts.files = host::read_files(policy, facts.servers ? *facts.servers : none);
+        facts.files = host::read_files(policy, facts.servers ? *facts.servers : none, places);
         if (!facts.files) facts.storage = std::unexpected(facts.files.error());
-        else if (includes(needs, Part::storage) && policy.data.encryption_required) facts.storage = host::read_storage(*facts.files);
+        else if (includes(needs, Part::storage) && policy.data.encryption_required) facts.storage = host::read_storage(*facts.files, places);
     }
     if (includes(needs, Part::bypasses) && facts.links) {
         const auto foreign = firewall::read_foreign(kernel_);
@@ -127,7 +129,7 @@ Result<Facts> Engine::observe_image(const Policy& policy, const std::string& roo
     Facts facts;
     facts.now = std::chrono::system_clock::now();
     facts.host = facts.root = root;
-    facts.files = TRY(host::read_files(policy, {}, {.root = root}));
+    facts.files = TRY(host::read_files(policy, {}, {.root = root, .seen_from = 0}));
     return facts;
 }
 

@@ -1,10 +1,14 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <random>
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "promwarden/host.hpp"
@@ -314,6 +318,82 @@ TEST_CASE("a file system that can hang its reader is named, not entered") {
     CHECK(file.problem->code == Code::untrusted);
     CHECK(file.text == nullptr);
     CHECK(file.steps.back().path == "/proc");
+}
+
+// ---- the kernel agrees ----------------------------------------------------------------------------------------------
+
+namespace {
+
+struct Answer {
+    bool read, write;
+    bool operator==(const Answer&) const = default;
+};
+
+/// What the kernel says to a process of that identity.
+Answer ask_kernel(const Identity& who, const fs::path& path) {
+    const auto child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        if (::setgroups(who.groups.size(), who.groups.data()) != 0 || ::setresgid(who.gid, who.gid, who.gid) != 0 || ::setresuid(who.uid, who.uid, who.uid) != 0) ::_exit(9);
+        ::_exit((::access(path.c_str(), R_OK) == 0 ? 1 : 0) + (::access(path.c_str(), W_OK) == 0 ? 2 : 0));
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFEXITED(status));
+    REQUIRE(WEXITSTATUS(status) < 4);
+    return {(WEXITSTATUS(status) & 1) != 0, (WEXITSTATUS(status) & 2) != 0};
+}
+
+/// An access list as the kernel takes it: owner, a user, the group, another group, mask, others.
+std::string acl_bytes(std::mt19937& random, uid_t user, gid_t group) {
+    const auto rights = [&] { return static_cast<char>(random() % 8); };
+    const auto entry = [](char tag, char right, std::uint32_t id) {
+        return std::string{tag, 0, right, 0, static_cast<char>(id), static_cast<char>(id >> 8), static_cast<char>(id >> 16), static_cast<char>(id >> 24)};
+    };
+    constexpr std::uint32_t none = 0xffffffff;
+    return std::string{2, 0, 0, 0} + entry(1, rights(), none) + entry(2, rights(), user) + entry(4, rights(), none) + entry(8, rights(), group) + entry(0x10, rights(), none) + entry(0x20, rights(), none);
+}
+
+}  // namespace
+
+TEST_CASE("what is computed is what the kernel answers: owners, groups, modes and access lists at random") {
+    if (::geteuid() != 0) return;  // only root can be somebody else
+    std::mt19937 random(20231);
+    const Root root;
+    root.write("a/b/f", "");
+    const uid_t users[] = {0, 1000, 1001};
+    const gid_t groups[] = {0, 2000, 2001, 2002};
+    int readable = 0, writable = 0;
+    for (int round = 0; round < 400; ++round) {
+        for (const auto* name : {"a", "a/b", "a/b/f"}) {
+            const auto path = root.path / name;
+            REQUIRE(::chown(path.c_str(), users[random() % 3], groups[random() % 4]) == 0);
+            const bool directory = std::string_view(name) != "a/b/f";
+            REQUIRE(::chmod(path.c_str(), directory && random() % 3 != 0 ? 0711 : random() % 01000) == 0);
+            if (random() % 2 == 0) {
+                const auto bytes = acl_bytes(random, users[random() % 3], groups[random() % 4]);
+                REQUIRE(::setxattr(path.c_str(), "system.posix_acl_access", bytes.data(), bytes.size(), 0) == 0);
+            } else {
+                ::removexattr(path.c_str(), "system.posix_acl_access");
+            }
+        }
+        Policy policy;
+        policy.files.resize(1);
+        policy.files[0].path = "/a/b/f";
+        const auto facts = host::read_files(policy, {}, root.places());
+        const auto& file = facts->ruled.at(0).file;
+        REQUIRE(file.status() != nullptr);
+        const Identity who{users[1 + random() % 2], groups[1 + random() % 3], random() % 2 == 0 ? std::vector<gid_t>{groups[1 + random() % 3]} : std::vector<gid_t>{}};
+        const Answer computed{can_read(who, file), reaches(who, file) && may(who, *file.status(), Right::write)};
+        CAPTURE(round);
+        const auto answer = ask_kernel(who, root.path / "a/b/f");
+        CHECK(computed.read == answer.read);
+        CHECK(computed.write == answer.write);
+        readable += answer.read ? 1 : 0;
+        writable += answer.write ? 1 : 0;
+    }
+    CHECK(readable > 50);
+    CHECK(writable > 50);
 }
 
 // ---- storage --------------------------------------------------------------------------------------------------------
