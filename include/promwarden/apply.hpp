@@ -54,8 +54,8 @@ public:
     Result<bool> enforce(const Policy* policy);
     /// Forgets what was seen, so that the next look reads everything.
     void distrust() { live_.reset(); }
-    /// Brings what is remembered up to date with a change that was announced, without reading large sets again.
-    Result<> follow(const firewall::Change& change);
+    /// Brings what is remembered up to date with a change that was announced, without asking the kernel where that will do.
+    void follow(const firewall::Change& change);
     /// The prepared table was loaded: it holds what was last seen.
     Result<> restored();
     /// A generation that somebody else made without touching our table.

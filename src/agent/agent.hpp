@@ -16,8 +16,6 @@ using EventSource = Handle<sd_event_source, sd_event_source_disable_unref>;
 void log_event(const Event& event);
 void log_problem(const std::string& text);
 
-/// Who made a change: asked at once, because the process will be gone soon.
-Actor actor_of(const firewall::Generation& generation);
 
 /// How changes of the table are noticed.
 enum class Watching : std::uint8_t { nothing, notifications, generation };
@@ -64,13 +62,14 @@ private:
     void on_notifications();
     void on_generation_tick();
     void on_links();
-    void on_drift(const firewall::Change* change, Clock::time_point since, std::vector<std::string> what);
-    void heal(const firewall::Change* change, Clock::time_point since, const Event& drift);
+    void on_drift(const firewall::Change* change, Clock::time_point since);
+    void heal(const firewall::Change* change, Clock::time_point since, Event drift);
+    static void describe(Event& drift, const firewall::Change* change);
     Result<> restore(const firewall::Change* change);
     void prepare();
 
     // ---- status.cpp
-    Json status();
+    Json status();  // without its report
     std::string metrics();
 
     // ---- api.cpp

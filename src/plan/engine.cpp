@@ -16,8 +16,14 @@ constexpr std::string_view filter_control = "network.packet-filter";
 constexpr std::string_view probe_account = "promwarden-probe";
 constexpr int most_attempts = 10;
 
+/// From the file that sysusers writes: NSS could wait for a directory server, and loads libraries to do so.
 std::optional<uid_t> probe_user() {
-    static const auto user = host_accounts().user(std::string(probe_account));
+    static const auto user = []() -> std::optional<uid_t> {
+        const Handle<FILE, ::fclose> file{::fopen("/etc/passwd", "re")};
+        while (const auto* entry = file ? ::fgetpwent(file.get()) : nullptr)
+            if (entry->pw_name == probe_account) return entry->pw_uid;
+        return std::nullopt;
+    }();
     return user;
 }
 
@@ -265,25 +271,8 @@ Result<bool> Engine::settle() {
     return true;
 }
 
-Result<> Engine::follow(const firewall::Change& change) {
-    if (!live_ || !live_->ruleset || change.incomplete) {
-        live_.reset();
-        return {};
-    }
-    auto now = TRY(kernel_.read(firewall::Elements::none));
-    for (auto& set : now.ruleset ? now.ruleset->sets : std::vector<Set>{}) {
-        const auto* old = live_->ruleset->set(set.name);
-        const bool replaced = change.table_removed || std::ranges::find(change.replaced_sets, set.name) != change.replaced_sets.end();
-        if (old == nullptr || replaced) continue;  // not known: whoever wants it right makes it anew
-        set.elements = old->elements;
-        const auto none = PackedKeys(key_width(set.type));
-        const auto added = change.added_elements.find(set.name), removed = change.removed_elements.find(set.name);
-        if (set.elements == nullptr || (added == change.added_elements.end() && removed == change.removed_elements.end())) continue;
-        set.elements = std::make_shared<PackedKeys>(set.elements->changed(removed == change.removed_elements.end() ? none : removed->second,
-                                                                          added == change.added_elements.end() ? none : added->second));
-    }
-    live_ = std::move(now);
-    return {};
+void Engine::follow(const firewall::Change& change) {
+    if (live_ && !firewall::follow(*live_, change)) live_.reset();
 }
 
 Result<> Engine::restored() {

@@ -347,6 +347,27 @@ class ThroughTheAgent(CommandTest):
         self.assertEqual(done.returncode, 2)
         self.assertIn("has another policy, " + self.policy, done.stderr)
 
+    def owned(self):
+        return json.loads(self.command("status", "--format", "json").stdout)["firewall"]["state"] == "owned"
+
+    def test_ownership_follows_a_trial_and_its_end(self):
+        self.command("apply")
+        if not self.owned():
+            self.skipTest("this kernel has no owned tables that persist")
+        self.write_policy(POLICY + '\n[firewall]\nownership = "off"\n')
+        self.command("apply", "--confirm-within", "2s")
+        self.assertFalse(self.owned())
+        self.assertEqual(self.run_inside("nft", "add", "chain", "inet", "promwarden", "foreign").returncode, 0)
+        deadline = time.monotonic() + 20
+        while not self.owned() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.assertTrue(self.owned(), "the trial is over; the policy before it owns the table")
+        self.assertIn("Operation not permitted", self.run_inside("nft", "add", "chain", "inet", "promwarden", "foreign").stderr)
+        self.command("apply")
+        self.assertFalse(self.owned())
+        self.command("undo")
+        self.assertTrue(self.owned())
+
     def test_watch_streams_until_interrupted(self):
         watch = subprocess.Popen(self.inside(*self.words("watch", "--format", "json")), stdout=subprocess.PIPE, text=True)
         self.addCleanup(watch.stdout.close)
@@ -363,6 +384,16 @@ class ThroughTheAgent(CommandTest):
         _, errors = watch.communicate(timeout=10)
         self.assertEqual(watch.returncode, 5)
         self.assertIn(b"the agent has ended", errors)
+
+
+class WithoutPrivilege(CommandTest):
+    def test_what_may_not_be_done_is_said_in_one_way(self):
+        without = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]
+        denied = self.command("apply", status=6, before=without)
+        self.assertIn("not permitted", denied.stderr.lower())
+        agent = self.run_inside(*without, AGENT, *self.words()[1:])
+        self.assertEqual(agent.returncode, 6, agent.stderr)
+        self.assertIn("not permitted", agent.stderr.lower())
 
 
 if __name__ == "__main__":
