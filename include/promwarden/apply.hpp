@@ -49,6 +49,8 @@ public:
 
     /// The facts that these controls need (empty: all). What could not be observed is an error in its place.
     Facts observe(const Policy& policy, std::span<const std::string> only = {}, Asking asking = Asking::yes);
+    /// The same of a mounted image or chroot: what lies on its disk, and nothing of this host.
+    static Result<Facts> observe_image(const Policy& policy, const std::string& root);
     /// As observe, and what an apply must ask besides: who holds the ports, whose connections would end.
     Facts observe_for_apply(const Policy& policy);
     /// What stands between these facts and the policy. Pure.
@@ -98,6 +100,8 @@ public:
     /// Somebody follows the links and will say when they changed; until then they need not be asked again.
     void set_links_watched(bool watched) { links_watched_ = watched; }
     void links_changed() { links_.reset(); }
+    /// Our own mounts may hide parts of the host: files are looked at as the first process sees them.
+    void set_confined(bool confined) { confined_ = confined; }
 
     [[nodiscard]] firewall::Kernel& kernel() { return kernel_; }
     [[nodiscard]] const State& state() const { return state_; }
@@ -120,6 +124,7 @@ private:
     std::optional<firewall::Live> live_;  // what the table was, as of its generation
     std::optional<firewall::Ownership> ownership_;  // unset: as the table is
     bool links_watched_ = false;
+    bool confined_ = false;
     std::optional<std::vector<Link>> links_;        // kept only while somebody watches them
 };
 

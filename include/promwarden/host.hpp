@@ -84,6 +84,7 @@ std::vector<PortHolder> port_holders(std::span<const Listener> listeners, std::s
 /// Where to look: `root` is "" for this host, else a mounted image or chroot that nothing leads out of.
 struct Places {
     std::string root, proc = "/proc", sys = "/sys";
+    pid_t seen_from = 0;  // the process that sees the host's mounts, where ours may hide some; 0: we do
 };
 
 /// Every file that the unit and configuration of the servers of kind `unit` name, the [[file]] rules of the policy, and how logs are rotated. Where there is no

@@ -66,6 +66,7 @@ Result<> Agent::run() {
 }
 
 Result<> Agent::begin() {
+    engine_.set_confined(true);
     TRY(load_in_force());
     // The table is right from here on; everything below only keeps it so and talks about it.
     TRY(watch_signals());

@@ -344,6 +344,9 @@ Part needs_of(std::span<const std::string> only) {
     Part all{};
     for (const auto& control : controls)
         if (control.decide != nullptr && (only.empty() || std::ranges::find(only, control.id) != only.end())) all = all | control.needs;
+    // What lies below a path is asked of the paths that a configuration names, and that configuration is a server's.
+    if (includes(all, storage)) all = all | files;
+    if (includes(all, files)) all = all | servers;
     return all;
 }
 

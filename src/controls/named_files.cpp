@@ -18,17 +18,29 @@ std::string group_of(const FileContext& context) { return context.facts.accounts
 
 bool in_group(const Identity& who, gid_t group) { return who.gid == group || std::ranges::find(who.groups, group) != who.groups.end(); }
 
-/// Whether a person reads a file as a member of the group through which the service reads it.
+/// Whether somebody reads a file as a member of the service's own group, or of the one through which the service reads it: whoever is in it was put there.
 bool shares_group(const Somebody& somebody, const NamedFile& file, const FileContext& context) {
+    const auto& service = context.server.identity;
     const auto group = file.status()->group;
-    if (!in_group(context.server.identity, group)) return false;
-    if (somebody.kind == Somebody::Kind::group) return somebody.id == group;
+    const auto shared = [&](const auto& belongs) { return belongs(service.gid) || (in_group(service, group) && belongs(group)); };
+    if (somebody.kind == Somebody::Kind::group) return shared([&](gid_t each) { return each == somebody.id; });
     const auto who = somebody.kind == Somebody::Kind::user ? context.facts.accounts.identity_of(static_cast<uid_t>(somebody.id)) : std::nullopt;
-    return who && who->uid != file.status()->owner && in_group(*who, group);
+    return who && who->uid != file.status()->owner && shared([&](gid_t each) { return in_group(*who, each); });
 }
 
 std::string mode_text(const FileStatus& status, const AccountTable& accounts) {
     return fmt::format("{:04o} {}:{}{}", status.mode, accounts.user_name(status.owner), accounts.group_name(status.group), status.acl.empty() ? "" : " with an access list");
+}
+
+/// The number that a name of the policy has where the files are: an image has accounts of its own.
+std::uint32_t user_id(const Account& account, const AccountTable& accounts) {
+    const auto local = accounts.identity_of(account.name);
+    return local ? local->uid : account.id;
+}
+
+std::uint32_t group_id(const Account& account, const AccountTable& accounts) {
+    const auto local = std::ranges::find_if(accounts.groups, [&](const auto& group) { return group.second == account.name; });
+    return local == accounts.groups.end() ? account.id : local->first;
 }
 
 /// The bits to take from everyone and from the group, as chmod takes them.
@@ -55,7 +67,7 @@ NamedFile shortened(const NamedFile& file, std::size_t last) {
 
 void Findings::fail(Finding finding) {
     touched_ = true;
-    const auto same = [&](const Finding& other) { return other.subject == finding.subject && other.observed == finding.observed; };
+    const auto same = [&](const Finding& other) { return other.subject == finding.subject && other.remedy.summary == finding.remedy.summary; };
     if (std::ranges::any_of(findings_, same)) return;
     if (findings_.size() >= most_findings) ++more_;
     else findings_.push_back(std::move(finding));
@@ -104,11 +116,13 @@ std::vector<Somebody> outsiders(Ability ability, const NamedFile& file, const Fi
     std::erase_if(who, [&](const Somebody& each) {
         if (each.kind == Somebody::Kind::user && each.id == context.server.identity.uid && !service_too) return true;
         if (rule == nullptr) return false;
-        if (rule->owner && each.kind == Somebody::Kind::user && each.id == rule->owner->id) return true;
-        if (!rule->group || file.status() == nullptr || file.status()->group != rule->group->id) return false;
-        if (each.kind == Somebody::Kind::group) return each.id == rule->group->id;
+        if (rule->owner && each.kind == Somebody::Kind::user && each.id == user_id(*rule->owner, context.facts.accounts)) return true;
+        if (!rule->group || file.status() == nullptr) return false;
+        const auto group = group_id(*rule->group, context.facts.accounts);
+        if (file.status()->group != group) return false;
+        if (each.kind == Somebody::Kind::group) return each.id == group;
         const auto identity = each.kind == Somebody::Kind::user ? context.facts.accounts.identity_of(static_cast<uid_t>(each.id)) : std::nullopt;
-        return identity && in_group(*identity, rule->group->id);
+        return identity && in_group(*identity, group);
     });
     return who;
 }
@@ -120,20 +134,19 @@ void judge_writers(Findings& findings, const NamedFile& file, const FileContext&
                                    close_writers(*file.status(), who, file.path)));
     // Each directory once, with those who can put something in the place of what it leads to.
     std::vector<Somebody> before;
-    for (std::size_t i = 0; i < file.steps.size(); ++i) {
-        if (file.steps[i].directory < 0) continue;
-        auto part = shortened(file, i);
-        auto who = outsiders(can_replace, part, context, service_too);
+    const auto judge_directory = [&](std::vector<Somebody> who, const Step& directory, const std::string& entry) {
         std::erase_if(who, [&](const Somebody& each) { return std::ranges::find(before, each) != before.end(); });
-        if (who.empty()) continue;
+        if (who.empty()) return;
         before.insert(before.end(), who.begin(), who.end());
-        const auto& directory = file.steps[static_cast<std::size_t>(file.steps[i].directory)];
         auto finding = file_finding(file, "only root can change what the names in it stand for",
-                                    fmt::format("{}: {} can put another file in the place of {}", mode_text(directory.status, accounts), to_text(who, accounts), file.steps[i].path),
+                                    fmt::format("{}: {} can put another file in the place of {}", mode_text(directory.status, accounts), to_text(who, accounts), entry),
                                     close_writers(directory.status, who, directory.path));
         finding.subject = directory.path;
         findings.fail(std::move(finding));
-    }
+    };
+    for (std::size_t i = 0; i < file.steps.size(); ++i)
+        if (const auto in = file.steps[i].directory; in >= 0) judge_directory(outsiders(can_replace, shortened(file, i), context, service_too), file.steps[static_cast<std::size_t>(in)], file.steps[i].path);
+    if (!file.steps.empty()) judge_directory(outsiders(can_create, file, context, service_too), file.steps.back(), file.path);
 }
 
 void judge_readers(Findings& findings, const NamedFile& file, const FileContext& context) {
@@ -176,11 +189,11 @@ void judge_rules(Findings& findings, const Policy& policy, const FileFacts& fact
         findings.touch();
         const auto& path = ruled.file.path;
         std::vector<std::string> wrong, remedies;
-        if (rule.owner && status->owner != rule.owner->id) {
+        if (rule.owner && status->owner != user_id(*rule.owner, facts.accounts)) {
             wrong.push_back(fmt::format("owner {}", facts.accounts.user_name(status->owner)));
             remedies.push_back(fmt::format("chown {} {}", rule.owner->name, path));
         }
-        if (rule.group && status->group != rule.group->id) {
+        if (rule.group && status->group != group_id(*rule.group, facts.accounts)) {
             wrong.push_back(fmt::format("group {}", facts.accounts.group_name(status->group)));
             remedies.push_back(fmt::format("chgrp {} {}", *rule.group_name, path));
         }

@@ -10,7 +10,7 @@ namespace promwarden {
 /// What was found out about one control, subject by subject, before it is a Decision.
 class Findings {
 public:
-    /// The same subject with the same observation counts once.
+    /// The same remedy for the same subject counts once.
     void fail(Finding finding);
     /// Something could not be looked at.
     void unknown(std::string why);

@@ -19,6 +19,7 @@ using Use = NamedFile::Use;
 constexpr std::size_t most_files = 2000;             // of one server
 constexpr std::size_t largest_text = 16 << 20;
 constexpr std::size_t most_text = 64 << 20;          // of one server
+constexpr std::size_t largest_foreign_text = 1 << 20;  // of a file that somebody but root can write: reading it must not keep the agent from its work
 constexpr std::size_t largest_account_file = 16 << 20;
 constexpr std::size_t largest_rotation = 256 << 10;
 
@@ -103,13 +104,16 @@ public:
     }
 
 private:
+    [[nodiscard]] bool only_root_changes(const NamedFile& file) const { return who_can(can_write, file, accounts_).empty() && who_can(can_replace, file, accounts_).empty(); }
+
     void read(NamedFile& file, const Fd& reached, bool trusted) {
         // What the service itself could not read, it has no right to have shown in a report.
         if (!trusted && !can_read(server_.identity, file)) {
             file.unread = fail_errno("open", file.path, EACCES).error();
             return;
         }
-        auto text = Walker::read(reached, file, std::min(largest_text, most_text - read_));
+        const auto largest = only_root_changes(file) ? largest_text : largest_foreign_text;
+        auto text = Walker::read(reached, file, std::min(largest, most_text - read_));
         if (!text) {
             file.unread = std::move(text).error();
             return;
@@ -122,7 +126,7 @@ private:
     void follow(const NamedFile& file, bool trusted) {
         using Kind = prometheus::FileKind;
         if (file.use != Use::configuration && file.use != Use::scrape_configs && file.use != Use::web) return;
-        const bool ours = trusted && who_can(can_write, file, accounts_).empty() && who_can(can_replace, file, accounts_).empty();
+        const bool ours = trusted && only_root_changes(file);
         const auto document = prometheus::read_document(file.path, *file.text, file.use == Use::web ? Kind::web : Kind::prometheus);
         for (const auto& name : prometheus::named_files(document)) {
             const auto use = use_of(*name.key);
@@ -221,7 +225,9 @@ Result<Walker> walker_of(const Server& server, const Places& places) {
     if (const auto image = setting("RootImage"); !image.empty()) return fail(Code::unsupported, "look into", image, "the unit's root is an image of its own");
     const auto directory = setting("RootDirectory");
     if (!directory.empty() && directory != "/" && !places.root.empty()) return fail(Code::unsupported, "look into", directory, "a root within a mounted image");
-    return Walker::open(directory.empty() || directory == "/" ? places.root : directory, places.proc);
+    auto inside = places;
+    if (!directory.empty() && directory != "/") inside.root = directory;
+    return Walker::open(inside);
 }
 
 AccountTable read_accounts(const Walker& walker) {
@@ -275,7 +281,7 @@ std::vector<RuledFile> read_ruled(const Walker& walker, const Policy& policy) {
 }  // namespace
 
 Result<FileFacts> read_files(const Policy& policy, std::span<const Server> servers, const Places& places) {
-    const auto walker = TRY(Walker::open(places.root, places.proc));
+    const auto walker = TRY(Walker::open(places));
     FileFacts facts;
     facts.accounts = read_accounts(walker);
     for (const auto& server : servers) {

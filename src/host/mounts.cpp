@@ -71,8 +71,8 @@ Mounts parse_mounts(std::string_view mountinfo) {
     return mounts;
 }
 
-Mounts read_mounts(const std::string& proc) {
-    const auto file = read_file(proc + "/self/mountinfo", most_text);
+Mounts read_mounts(const std::string& process) {
+    const auto file = read_file(process + "/mountinfo", most_text);
     return file ? parse_mounts(file->text) : Mounts{};
 }
 

@@ -21,7 +21,7 @@ struct Mount {
 using Mounts = std::map<std::uint64_t, Mount>;  // by id
 /// Lines that are not entries are left out.
 Mounts parse_mounts(std::string_view mountinfo);
-Mounts read_mounts(const std::string& proc);
+Mounts read_mounts(const std::string& process);  // "/proc/self"
 
 /// A file system whose answers come from another host or from a process: asking it may never end.
 bool may_hang(std::string_view type);

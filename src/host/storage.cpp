@@ -234,7 +234,7 @@ SwapArea swap_of(const Walker& walker, const Places& places, std::string_view li
 
 StorageFacts read_storage(const FileFacts& files, const Places& places) {
     StorageFacts facts;
-    const auto walker = Walker::open(places.root, places.proc);
+    const auto walker = Walker::open(places);
     if (!walker) return facts;
     for (const auto& server : files.servers)
         for (const auto& file : server.files)

@@ -149,13 +149,29 @@ struct Walker::Way {
     }
 };
 
-Result<Walker> Walker::open(const std::string& root, const std::string& proc) {
-    const std::string path = root.empty() ? "/" : root;
+namespace {
+
+/// A sandbox (ProtectHome, PrivateTmp) hides what the server sees; the first process does not live in it.
+std::string host_root(const Places& places) {
+    const auto namespace_of = [&](const std::string& process) {
+        struct stat status {};
+        return ::stat(fmt::format("{}/{}/ns/mnt", places.proc, process).c_str(), &status) == 0 ? status.st_ino : 0;
+    };
+    if (places.seen_from == 0) return {};
+    const auto own = namespace_of("self"), theirs = namespace_of(std::to_string(places.seen_from));
+    return own == 0 || theirs == 0 || own == theirs ? std::string() : fmt::format("{}/{}/root", places.proc, places.seen_from);
+}
+
+}  // namespace
+
+Result<Walker> Walker::open(const Places& places) {
+    const auto outside = host_root(places);
+    const std::string path = outside.empty() ? (places.root.empty() ? "/" : places.root) : outside + places.root;
     Walker walker;
     walker.root_ = Fd{::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
     if (!walker.root_) return fail_errno("open", path);
     walker.root_mount_ = TRY(status_of(walker.root_, path)).mount;
-    walker.mounts_ = read_mounts(proc);
+    walker.mounts_ = read_mounts(outside.empty() ? places.proc + "/self" : fmt::format("{}/{}", places.proc, places.seen_from));
     return walker;
 }
 

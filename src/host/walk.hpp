@@ -4,7 +4,7 @@
 #include <span>
 
 #include "mounts.hpp"
-#include "promwarden/files.hpp"
+#include "promwarden/host.hpp"
 
 namespace promwarden::host {
 
@@ -13,7 +13,7 @@ namespace promwarden::host {
 /// File systems that may hang their reader are named, not entered, unless the root itself is on one.
 class Walker {
 public:
-    static Result<Walker> open(const std::string& root, const std::string& proc);
+    static Result<Walker> open(const Places& places);
 
     /// Fills steps and problem from the path. `as`: goes no further than that user could. Returns what was reached.
     Fd walk(NamedFile& file, const Identity* as = nullptr) const;

@@ -42,15 +42,26 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only, A
     facts.links_watched = links_watched_ || (live_ && live_->ruleset && !names_engines(*live_->ruleset));
     if (includes(needs, Part::bypasses | Part::containers)) observe_foreign(policy, needs, facts);
     if (includes(needs, Part::servers | Part::files | Part::storage | Part::live)) observe_servers(policy, facts);
-    if (includes(needs, Part::files) || includes(needs, Part::storage)) {
+    if (includes(needs, Part::files | Part::storage)) {
+        host::Places places;
+        places.seen_from = confined_ ? 1 : 0;
         const auto none = std::vector<Server>{};
-        facts.files = host::read_files(policy, facts.servers ? *facts.servers : none);
+        facts.files = host::read_files(policy, facts.servers ? *facts.servers : none, places);
         if (!facts.files) facts.storage = std::unexpected(facts.files.error());
-        else if (includes(needs, Part::storage) && policy.data.encryption_required) facts.storage = host::read_storage(*facts.files);
+        else if (includes(needs, Part::storage) && policy.data.encryption_required) facts.storage = host::read_storage(*facts.files, places);
     }
     if (includes(needs, Part::certificates) && !policy.tls.certificates.empty())
         facts.certificates = rotation::observe(policy, rotation::places_of(policy, state_.directory()), rotation::host_world(false));
     if (includes(needs, Part::live) && asking == Asking::yes) add_live(facts, ask_endpoints(probe_, policy, facts, longest_inquiry));
+    return facts;
+}
+
+Result<Facts> Engine::observe_image(const Policy& policy, const std::string& root) {
+    Facts facts;
+    facts.now = std::chrono::system_clock::now();
+    facts.host = facts.root = root;
+    facts.servers = std::vector{host::read_server_below(policy.prometheus.unit, root)};
+    facts.files = TRY(host::read_files(policy, *facts.servers, {.root = root, .seen_from = 0}));
     return facts;
 }
 
