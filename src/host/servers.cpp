@@ -257,6 +257,7 @@ private:
         pids_of(server, seen);
         read_sockets(server, seen);
         if (server.kind == Server::Kind::unit) read_program(server, seen);
+        if (server.kind == Server::Kind::container) server.version = version_of_process(seen);
         read_arguments(server, seen);
         read_configured(server);
     }
@@ -298,8 +299,14 @@ private:
         server.distribution = distribution_of("");
         if (!server.replaced && server.root.empty()) server.package = package_of(server.executable, "");
         else if (!server.replaced && server.unit && !server.unit->settings.contains("RootDirectory")) server.package = package_of(server.executable, "");
-        if (const auto program = open_regular(fmt::format("{}/{}/exe", proc_, seen.process.pid))) server.version = version_in(*program);
+        server.version = version_of_process(seen);
         read_version(server);
+    }
+
+    /// The kernel's link to the program's file: no path is followed, in a container neither.
+    [[nodiscard]] std::string version_of_process(const Seen& seen) const {
+        const auto program = open_regular(fmt::format("{}/{}/exe", proc_, seen.process.pid));
+        return program ? version_in(*program) : std::string();
     }
 
     static void read_version(Server& server) {
