@@ -173,6 +173,18 @@ class UnderLoad(WithHost):
         for serials in result["serials"]:
             self.assertGreater(serials, min(rotations // 4, 10), "every client saw new ones")
 
+    def test_nginx_keeps_what_it_has_where_a_reload_would_fail(self):
+        self.host.cert("issue", "proxy")
+        self.host.start_nginx()
+        before = self.host.list()["proxy"]["certificate"]["serial"]
+        Path("/etc/nginx/nginx.conf").write_text(NGINX.replace("events {}", "events {} nonsense;"))
+        failed = self.host.cert("rotate", "proxy", "--rekey", check=False)
+        self.assertEqual(failed.returncode, 4)
+        self.assertIn("nonsense", failed.stderr)
+        one = self.host.list()["proxy"]
+        self.assertEqual(one["certificate"]["serial"], before)
+        self.assertEqual(one["failed_attempts"], 1)
+
     def test_prometheus_and_what_other_ways_lose(self):
         self.host.cert("issue", "prometheus")
         self.assertTrue(WEB.read_text().startswith(WEB_TEXT), WEB.read_text())
@@ -230,9 +242,7 @@ class UnderLoad(WithHost):
         self.assertGreater(lost["in_place"] + lost["two_renames"], 0, "the clients would see a broken pair")
 
     def test_nginx(self):
-        self.host.cert("issue", "proxy", check=False)  # its configuration cannot be checked before it is there
-        Path("/etc/nginx/nginx.conf").write_text(NGINX)
-        self.host.cert("issue", "proxy", check=False)
+        self.host.cert("issue", "proxy")
         self.host.start_nginx()
         self.rotate_under_clients("proxy", 8443, max(ROTATIONS // 4, 15))
 
