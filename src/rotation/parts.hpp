@@ -115,5 +115,7 @@ struct Ended {
 Result<Ended> run(const Program& program);
 /// The same in a transient unit of the service manager, which lends it a user of its own. Code::unsupported where there is no service manager.
 Result<Ended> run_in_unit(const Program& program, const std::string& name);
+/// By the service manager, waiting until it is done.
+Result<> reload_unit(const std::string& unit);
 
 }  // namespace promwarden::rotation

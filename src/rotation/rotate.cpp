@@ -355,14 +355,15 @@ Result<Step> Rotator::roll_over(bool until_overlap) {
     if (authority.step() == Step::none) TRY(authority.stage(world_.host, world_.now()));
     if (authority.step() == Step::staged) TRY(authority.advance(Step::overlap));
     TRY(publish_bundles(places_, policy_, TRY(authority.bundle())));
-    if (world_.reload_proxy) TRY(world_.reload_proxy());
+    const bool proxy = world_.reload_proxy && std::ranges::any_of(policy_.tls.certificates, [](const CertificatePolicy& one) { return one.install == CertificatePolicy::Install::nginx; });
+    if (proxy) TRY(world_.reload_proxy());
     if (authority.step() == Step::overlap && until_overlap) return Step::overlap;
     // Whoever reads a bundle of ours believes both from here on, so that it no longer matters which of them signed what is shown.
     if (authority.step() == Step::overlap) TRY(authority.advance(Step::reissue));
     if (!TRY(reissue_all())) return Step::reissue;
     TRY(authority.retire());
     TRY(publish_bundles(places_, policy_, TRY(authority.bundle())));
-    if (world_.reload_proxy) TRY(world_.reload_proxy());
+    if (proxy) TRY(world_.reload_proxy());
     return Step::none;
 }
 
