@@ -83,7 +83,7 @@ Decision decide_config_permissions(const Policy& policy, const Facts& facts) {
     return std::move(findings).decision("only root can change the configuration", "no Prometheus configuration was found");
 }
 
-Decision decide_tls_file_permissions(const Policy& policy, const Facts& facts) {
+Decision tls_file_permissions(const Policy& policy, const Facts& facts) {
     Findings findings;
     each_file(findings, policy, facts, [&](const NamedFile& file, const FileContext& context) {
         if (file.use != Use::key && file.use != Use::certificate && file.use != Use::authority) return;
@@ -96,8 +96,6 @@ Decision decide_tls_file_permissions(const Policy& policy, const Facts& facts) {
     judge_all_rules(findings, policy, facts, [](Use use) { return use == Use::key || use == Use::certificate || use == Use::authority; });
     return std::move(findings).decision("certificates and keys are closed, and the service can read them", "the configuration names no certificate");
 }
-
-Decision decide_tls_files(const Policy& policy, const Facts& facts) { return merge_of(decide_tls_file_permissions(policy, facts)); }
 
 Decision decide_data_permissions(const Policy& policy, const Facts& facts) {
     Findings findings;
