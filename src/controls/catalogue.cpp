@@ -128,7 +128,7 @@ constexpr auto controls = std::to_array<Control>({
      "The flags --web.tls-cert and --web.tls-key that guides name exist in no version: Prometheus refuses to start. TLS comes from "
      "web.yml, and an empty web.yml means none.",
      "web.yml, the proxy's site, and a handshake with every listener.",
-     "RFC 8446; Prometheus documentation: HTTPS and authentication", servers | files | proxy | live, &live_tls_server},
+     "RFC 8446; Prometheus documentation: HTTPS and authentication", servers | files | proxy | live, &parts_of<&live_tls_server, &decide_tls_server>},
     {"tls.protocol", "TLS 1.2 or newer with sound ciphers", high, "web.yml, site",
      "TLS 1.0 and 1.1 are deprecated; one old line in a configuration keeps them alive for whoever asks.",
      "The configured versions and ciphers, and handshakes that must fail.",
@@ -138,7 +138,7 @@ constexpr auto controls = std::to_array<Control>({
      "foreign authority. Without client_ca_file even the right value trusts every public authority.",
      "web.yml, and requests without and with a foreign certificate. In TLS 1.3 the refusal comes after the handshake, so the answer is "
      "read as well.",
-     "RFC 8446 section 4.4.2; Prometheus documentation: HTTPS and authentication", files | live, &parts_of<&as_files_say<"tls.client-auth">, &live_client_auth>},
+     "RFC 8446 section 4.4.2; Prometheus documentation: HTTPS and authentication", files | live, &parts_of<&live_client_auth, &decide_client_auth>},
     {"tls.scrape", "Scrapes verify their targets", high, "report with the exact edit",
      "A scrape over http, or with insecure_skip_verify, gives the job's credentials to whoever answers. The scheme can also be changed by "
      "relabelling, so the scrape URL is what counts.",
@@ -158,7 +158,7 @@ constexpr auto controls = std::to_array<Control>({
      "A key that others can read is everyone's identity, and a key that the service user cannot read stops every new handshake at once: "
      "modes must be judged from both sides. The server reads both files at each handshake, so a mismatch is an outage.",
      "Match of key and certificate, strict chain, names, expiry, modes, and readability for the service's user.",
-     "RFC 5280; RFC 9525; openssl-verify(1)", files | certificates, &parts_of<&decide_tls_files, &decide_tls_file_permissions>},
+     "RFC 5280; RFC 9525; openssl-verify(1)", files | certificates, &parts_of<&decide_tls_files, &tls_file_permissions>},
     {"tls.rotation", "Due certificates are renewed, and the new one is served", high, "rotation",
      "Writing the certificate and then the key breaks a fifth of the handshakes in between. A new pair in its own directory and one "
      "rename of web.yml broke none in thousands of rotations.",
@@ -213,7 +213,7 @@ constexpr auto controls = std::to_array<Control>({
     {"data.retention", "Data are kept as long as the policy says", low, "drop-in",
      "Data that are no longer needed are only a liability. The size needs its unit: 10G keeps the server from starting, 10GB does not.",
      "The retention the server reports, by time and by size.",
-     "Prometheus documentation: Storage, operational aspects", servers | files, &retention_of_flags},
+     "Prometheus documentation: Storage, operational aspects", servers | files, &parts_of<&retention_of_flags, &as_files_say<"data.retention">>},
 
     // ---- secrets ----
     {"secrets.inline", "No secret is written into the configuration", high, "migrate to *_file",

@@ -44,9 +44,13 @@ Decision decide_local_users(const Policy& policy, const Facts& facts);
 Decision decide_secret_files(const Policy& policy, const Facts& facts, const FileVerdicts& files);
 Decision decide_config_permissions(const Policy& policy, const Facts& facts);
 Decision decide_data_permissions(const Policy& policy, const Facts& facts);
-Decision decide_tls_file_permissions(const Policy& policy, const Facts& facts);  // the part that owners and modes decide
+Decision tls_file_permissions(const Policy& policy, const Facts& facts);  // the part of tls.files that owners and modes decide
 Decision decide_startable(const Policy& policy, const Facts& facts, const FileVerdicts& files);
 Decision startable_files(const Policy& policy, const Facts& facts);  // the part that says whether the named files are there
+
+// web.cpp: what web.yml says, seen together with where the server listens
+Decision decide_tls_server(const Policy& policy, const Facts& facts, const FileVerdicts& files);
+Decision decide_client_auth(const Policy& policy, const Facts& facts, const FileVerdicts& files);
 
 // storage.cpp
 Decision decide_encryption(const Policy& policy, const Facts& facts);

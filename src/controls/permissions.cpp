@@ -83,7 +83,7 @@ Decision decide_config_permissions(const Policy& policy, const Facts& facts) {
     return std::move(findings).decision("only root can change the configuration", "no Prometheus configuration was found");
 }
 
-Decision decide_tls_file_permissions(const Policy& policy, const Facts& facts) {
+Decision tls_file_permissions(const Policy& policy, const Facts& facts) {
     Findings findings;
     each_file(findings, policy, facts, [&](const NamedFile& file, const FileContext& context) {
         if (file.use != Use::key && file.use != Use::certificate && file.use != Use::authority) return;

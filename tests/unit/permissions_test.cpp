@@ -477,6 +477,79 @@ TEST_CASE("labels.redaction: the policy's list, job by job") {
     CHECK(verdict("") == none);
 }
 
+// ---- TLS of the server itself, retention ----------------------------------------------------------------------------
+
+TEST_CASE("tls.server: what web.yml says matters where strangers hear the server") {
+    const auto web = [](const char* text) { return with_text(regular(Use::web, 0640, 0, 108), text); };
+    const auto secure = web("tls_server_config: {cert_file: a, key_file: b}\n"), open = web("{}\n"), broken = web("tls_server_config: {cert_file: a}\n");
+    const auto with = [](std::vector<NamedFile> files, const char* address, bool running = true) {
+        auto facts = host(std::move(files));
+        Server server;
+        server.kind = Server::Kind::unit;
+        server.name = "prometheus.service";
+        if (running) {
+            server.process = Process{};
+            server.listeners.resize(1);
+            server.listeners[0].endpoint = {parse_address(address).value(), 9090};
+        } else if (*address != 0) {
+            server.configured->flags.resize(1);
+            server.configured->flags[0].name = "web.listen-address";
+            server.configured->flags[0].value = address;
+        }
+        facts.servers->push_back(std::move(server));
+        return facts;
+    };
+    CHECK(decide("tls.server", with({secure}, "0.0.0.0")).verdict == pass);
+    CHECK(decide("tls.server", with({}, "127.0.0.1")).verdict == pass);
+    CHECK(decide("tls.server", with({}, "::1")).verdict == pass);
+    CHECK(decide("tls.server", with({broken}, "127.0.0.1")).verdict == failed);
+    const auto plain = decide("tls.server", with({open}, "10.0.0.5"));
+    REQUIRE(plain.findings.size() == 1);
+    CHECK(plain.findings[0].observed == "plain HTTP on 10.0.0.5:9090");
+    CHECK(decide("tls.server", with({}, "127.0.0.1:9090", false)).verdict == pass);
+    CHECK(decide("tls.server", with({}, "[::1]:9090", false)).verdict == pass);
+    CHECK(decide("tls.server", with({}, "localhost:9090", false)).verdict == pass);
+    CHECK(decide("tls.server", with({}, ":9090", false)).verdict == failed);
+    CHECK(decide("tls.server", with({}, "", false)).verdict == failed);  // the default is every address
+    CHECK(decide("tls.server", Facts{}).verdict == none);
+    Facts unseen;
+    unseen.servers = std::unexpected(Error{Code::denied, EACCES, "open", "/proc", ""});
+    CHECK(decide("tls.server", unseen).verdict == undecided);
+}
+
+TEST_CASE("tls.client-auth: demanded by the policy, and nothing asks for a certificate") {
+    Policy policy;
+    policy.tls.require_client_certificate = true;
+    const auto config = with_text(regular(Use::configuration, 0644), "scrape_configs: []\n");
+    CHECK(decide("tls.client-auth", host({config}), policy).verdict == failed);
+    CHECK(decide("tls.client-auth", host({config})).verdict == none);
+    const auto web = with_text(regular(Use::web, 0640, 0, 108), "tls_server_config: {cert_file: a, key_file: b, client_ca_file: c, client_auth_type: RequireAndVerifyClientCert}\n");
+    CHECK(decide("tls.client-auth", host({config, web}), policy).verdict == pass);
+    policy.access.present = true;
+    CHECK(decide("tls.client-auth", host({config}), policy).verdict == none);
+}
+
+TEST_CASE("data.retention in the configuration") {
+    Policy policy;
+    policy.data.retention_time = std::chrono::hours(24 * 15);
+    policy.data.retention_size = 10ULL << 30;
+    const auto verdict = [&](const std::string& block) {
+        auto facts = host({with_text(regular(Use::configuration, 0644), "storage: {tsdb: {retention: {" + block + "}}}\n")});
+        facts.files->servers[0].version = "3.8.0";
+        const std::vector<std::string> only{"data.retention"};
+        const auto report = evaluate(policy, facts, only);
+        return report.controls.at(0).decision.verdict;
+    };
+    CHECK(verdict("time: 15d, size: 10GB") == pass);
+    CHECK(verdict("time: 2w") == pass);
+    CHECK(verdict("time: 16d") == failed);
+    CHECK(verdict("size: 11GB") == failed);
+    CHECK(verdict("size: 0") == failed);
+    CHECK(verdict("size: 1TiB") == failed);
+    policy.data = {};
+    CHECK(verdict("time: 1y") == none);
+}
+
 // ---- several servers, gaps ------------------------------------------------------------------------------------------
 
 TEST_CASE("two servers: the worse verdict, both findings") {

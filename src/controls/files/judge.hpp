@@ -16,7 +16,7 @@ using yaml::Node;
 
 enum class Id : std::uint8_t {
     password_hashes, server, protocol, client_auth, scrape, remote_write, other_clients, federation, secrets_inline, inline_key, exposed_parameters, redacted_literal,
-    dead_variables, redaction, identity, query_log, query_rate, auth_failures, reload_failed, startable, honor_labels, docker_socket, invalid,
+    dead_variables, redaction, identity, query_log, query_rate, auth_failures, reload_failed, startable, honor_labels, docker_socket, invalid, retention,
     count_,
 };
 
