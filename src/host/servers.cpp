@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <grp.h>
 #include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "arguments.hpp"
@@ -163,6 +164,7 @@ private:
             auto paths = unit->drop_ins;
             if (!unit->fragment.empty()) paths.insert(paths.begin(), unit->fragment);
             assignments_ = read_these_files(paths, "");
+            unit::locate(*unit, assignments_);
         } else if (!managed_) {
             if (auto files = read_unit_files(name_, "")) {
                 assignments_ = *std::move(files);
@@ -297,10 +299,16 @@ private:
 
     void read_program(Server& server, const Seen& seen) const {
         server.distribution = distribution_of("");
-        if (!server.replaced && server.root.empty()) server.package = package_of(server.executable, "");
-        else if (!server.replaced && server.unit && !server.unit->settings.contains("RootDirectory")) server.package = package_of(server.executable, "");
+        if (is_file_here(server.executable, seen)) server.package = package_of(server.executable, "");
         server.version = version_of_process(seen);
         read_version(server);
+    }
+
+    /// Whether a path where packages put programs is, in our mount namespace, the very file that the process runs.
+    [[nodiscard]] bool is_file_here(const std::string& path, const Seen& seen) const {
+        if (!path.starts_with("/usr/") && !path.starts_with("/bin/") && !path.starts_with("/opt/")) return false;
+        struct stat ours {}, theirs {};
+        return ::stat(path.c_str(), &ours) == 0 && ::stat(fmt::format("{}/{}/exe", proc_, seen.process.pid).c_str(), &theirs) == 0 && ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino;
     }
 
     /// The kernel's link to the program's file: no path is followed, in a container neither.
