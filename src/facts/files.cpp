@@ -24,7 +24,8 @@ bool in_group(const Identity& who, gid_t group) { return who.gid == group || std
 std::uint8_t rights_of(const Identity& who, const FileStatus& status) {
     const auto bits = [&](int shift) { return static_cast<std::uint8_t>((status.mode >> shift) & 7U); };
     if (who.uid == status.owner) return bits(6);
-    if (status.acl.empty()) return in_group(who, status.group) ? bits(3) : bits(0);
+    // The kernel does not ask a list whose mask gives nothing: who is named in it then counts as anybody else.
+    if (status.acl.empty() || (status.mode & 070U) == 0) return in_group(who, status.group) ? bits(3) : bits(0);
     const auto mask_entry = std::ranges::find(status.acl, AclEntry::Tag::mask, &AclEntry::tag);
     const auto mask = mask_entry == status.acl.end() ? std::uint8_t{7} : mask_entry->rights;
     bool member = false;

@@ -310,7 +310,7 @@ TEST_CASE("config.invalid and config.startable") {
         {"config.startable", failed, "scrape_configs:\n- job_name: a\n  static_configs: ['localhost:9090']\n", "scrape_configs[0].static_configs", 3},
         {"config.startable", failed, "rule_files: rules.yml\nscrape_configs: []\n", "rule_files", 1},
         {"config.startable", failed, "global: 15s\nscrape_configs: []\n", "global", 1},
-        {"config.startable", failed, "storage: {tsdb: {retention: {size: 10G}}}\n", "storage.tsdb.retention.size", 1},
+        {"config.startable", failed, "storage: {tsdb: {retention: {size: 10G}}}\nscrape_configs: []\n", "storage.tsdb.retention.size", 1},
         {"config.startable", pass, "storage: {tsdb: {retention: {size: 512MiB}}}\nglobal:\nrule_files:\nscrape_configs: []\n"},
         {"config.startable", pass, "rule_files: ${FILES}\nscrape_configs: [{job_name: a, static_configs: \"{{ targets }}\"}]\n"},
     };

@@ -115,6 +115,10 @@ TEST_CASE("access lists: named entries count up to the mask, the owner and other
     CHECK(may(service, of, Right::read));
     CHECK_FALSE(may(service, of, Right::write));  // a group matches, so others do not count
     CHECK(may({9, 108, {77}}, of, Right::write));
+    of = status(Type::regular, 0604);  // a mask without rights: the kernel looks at owner, group and others alone
+    of.acl = acl(6, 1000, 0);
+    CHECK(may(stranger, of, Right::read));
+    CHECK_FALSE(may(stranger, of, Right::write));
 }
 
 TEST_CASE("the extended attribute of an access list") {
