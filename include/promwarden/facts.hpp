@@ -6,6 +6,7 @@
 #include <set>
 
 #include "promwarden/files.hpp"
+#include "promwarden/proxy.hpp"
 #include "promwarden/ruleset.hpp"
 #include "promwarden/server.hpp"
 
@@ -49,6 +50,7 @@ struct Facts {
     Result<std::vector<Server>> servers = std::vector<Server>{};
     Result<FileFacts> files = FileFacts{};
     Result<StorageFacts> storage = StorageFacts{};
+    Result<ProxyFacts> proxy = ProxyFacts{};
     bool links_watched = false;  // somebody follows them as they come and go, so that the ruleset need not guess by name
 };
 

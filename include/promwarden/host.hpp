@@ -8,6 +8,7 @@
 #pragma once
 
 #include "promwarden/firewall.hpp"
+#include "promwarden/policy.hpp"
 
 namespace promwarden::host {
 
@@ -77,6 +78,12 @@ struct PortHolder {
 /// the unit files below `root` are asked which of them names the port; `proc` tells which processes are in another pid namespace.
 std::vector<PortHolder> port_holders(std::span<const Listener> listeners, std::span<const PortRange> ports, std::string_view unit, const std::string& root = "",
                                      const std::string& proc = "/proc");
+
+// ---- the reverse proxy ----------------------------------------------------------------------------------------------
+
+/// The configuration of every nginx of this host that root started: its files are found from its command line and read by our own reader (nginx -T would write files).
+/// Of the files that it names, password files are read for how their hashes were made. A master in another mount or network namespace is left out. At most 16.
+Result<ProxyFacts> read_proxy(const Policy& policy, const std::string& proc = "/proc");
 
 // ---- ways around the filter -----------------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ struct Options {
     std::string argument;  // the positional one; "" where it was left out
     std::vector<std::string> files;  // of lint
     std::string kind;                // of lint; "": what the content suggests
+    std::string role;                // of why-request; "": a stranger
 };
 
 struct Command;
@@ -76,13 +77,15 @@ Outcome status(const Options& options);
 Outcome watch(const Options& options);
 Outcome history(const Options& options);
 Outcome why(const Options& options);
+Outcome why_request(const Options& options);
 Outcome lint(const Options& options);
+Outcome render_nginx(const Options& options);
 Outcome policy_check(const Options& options);
 Outcome policy_show(const Options& options);
 Outcome explain(const Options& options);
 
 /// What a command takes besides the options of all.
-enum Takes : unsigned { nothing = 0, text_or_json = 1, report_format = 2, output = 4, selection = 8, apply_options = 16, undo_options = 32, history_options = 64, lint_options = 128 };
+enum Takes : unsigned { nothing = 0, text_or_json = 1, report_format = 2, output = 4, selection = 8, apply_options = 16, undo_options = 32, history_options = 64, lint_options = 128, request_options = 256 };
 
 struct Command {
     std::string_view name;      // "check"; "policy check" is a command of a command

@@ -15,7 +15,7 @@ namespace {
 
 constexpr unsigned report_options = report_format | output | selection;
 
-constexpr std::array<Command, 13> commands{{
+constexpr std::array<Command, 15> commands{{
     {"check", "", "observe once, evaluate, report", report_options, check},
     {"plan", "", "the exact changes that apply would make, and the connections it would cut", text_or_json | output | selection, plan},
     {"apply", "", "make it so, then observe again and report", report_options | apply_options, apply},
@@ -25,6 +25,8 @@ constexpr std::array<Command, 13> commands{{
     {"watch", "", "stream transitions until interrupted", text_or_json, watch},
     {"history", "", "past transitions", text_or_json | output | history_options, history},
     {"why", "ADDRESS[:PORT]", "what happens to a packet from that address to a guarded port", text_or_json | output, why},
+    {"why-request", "'METHOD PATH'", "what the proxy does with a request: which rules apply, and what the backend receives", text_or_json | output | request_options, why_request},
+    {"render nginx", "", "print the proxy's site that the policy implies", output, render_nginx},
     {"lint", "FILE...", "the same controls over Prometheus' own files, anywhere", report_options | lint_options, lint},
     {"policy check", "[FILE]", "validate a policy", text_or_json | output, policy_check},
     {"policy show", "", "the policy with every default", output, policy_show},
@@ -43,7 +45,7 @@ struct Option {
     void (*add)(CLI::App&, const std::string& name, const std::string& help, Options&, Words&);
 };
 
-constexpr std::array<Option, 11> specific{{
+constexpr std::array<Option, 12> specific{{
     {text_or_json, "--format", "FORMAT", "text or json", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
     {report_format, "--format", "FORMAT", "text, json, sarif, junit or openmetrics",
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
@@ -59,6 +61,8 @@ constexpr std::array<Option, 11> specific{{
     {undo_options, "--all", "", "what every apply changed", [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.all, help); }},
     {lint_options, "--as", "KIND", "instead of what the content suggests: prometheus, scrape-configs, web, rules, http-client, targets",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.kind, help); }},
+    {request_options, "--role", "ROLE", "who asks: a role of the policy; without it, a stranger",
+     [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.role, help); }},
     {history_options, "--since", "TIME", "how far back: 1h, 7d", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.since, help); }},
     {history_options, "--control", "CONTROL", "this control only",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.control, help); }},

@@ -35,6 +35,15 @@ struct ControlId {
 template <ControlId id>
 Decision as_files_say(const Policy& /*policy*/, const Facts& /*facts*/, const FileVerdicts& files) { return files.of(id.text); }
 
+// proxy/host.cpp
+Decision decide_proxy_passwords(const Policy& policy, const Facts& facts);
+Decision proxy_part(std::string_view control, const Policy& policy, const Facts& facts);
+/// A control that the proxy's configuration decides, and one that it decides together with Prometheus' own files.
+template <ControlId id>
+Decision as_proxy_says(const Policy& policy, const Facts& facts) { return proxy_part(id.text, policy, facts); }
+template <ControlId id>
+Decision as_files_and_proxy_say(const Policy& policy, const Facts& facts, const FileVerdicts& files) { return merge_of(files.of(id.text), proxy_part(id.text, policy, facts)); }
+
 /// The decision of a control whose facts are missing.
 Decision unknown(const Error& error);
 Decision not_applicable(std::string reason);

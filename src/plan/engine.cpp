@@ -114,6 +114,7 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
         if (foreign) facts.bypasses = host::find_bypasses(policy.firewall, *facts.links, *foreign);
         else facts.bypasses = std::unexpected(foreign.error());
     }
+    if (includes(needs, Part::proxy)) facts.proxy = host::read_proxy(policy);
     return facts;
 }
 
