@@ -358,7 +358,10 @@ Server read_server_below(const std::string& unit, const std::string& root) {
         server.executable = unit::command_line(std::span(server.unit->exec_start).first(1), {}, {}).front().text;
         server.package = package_of(server.executable, root);
     }
-    if (server.version.empty() && !server.package.empty()) server.version = upstream_of(std::string_view(server.package).substr(server.package.find(' ') + 1));
+    if (!server.package.empty()) {
+        server.version = upstream_of(std::string_view(server.package).substr(server.package.find(' ') + 1));
+        server.update = security_update(server.package, root);
+    }
     server.configured = configured_line(*server.unit, *assignments, prometheus::build_of(server), root);
     return server;
 }
