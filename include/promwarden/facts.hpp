@@ -9,6 +9,7 @@
 #include "promwarden/certificate.hpp"
 #include "promwarden/files.hpp"
 #include "promwarden/live.hpp"
+#include "promwarden/proxy.hpp"
 #include "promwarden/ruleset.hpp"
 #include "promwarden/server.hpp"
 
@@ -64,6 +65,7 @@ struct Facts {
     Result<StorageFacts> storage = StorageFacts{};
     std::optional<Result<live::Facts>> live;  // nullopt: nobody was asked
     Result<CertificateFacts> certificates = CertificateFacts{};
+    Result<ProxyFacts> proxy = ProxyFacts{};
     bool links_watched = false;  // somebody follows them as they come and go, so that the ruleset need not guess by name
 };
 

@@ -105,6 +105,12 @@ Server read_server_below(const std::string& unit, const std::string& root);
 /// Containers as their engines keep them below `root`, and every way that publishes one of their ports: configuration, proxy processes, translating rules.
 ContainerFacts read_containers(const firewall::ForeignRules& foreign, const std::string& root = "", const std::string& proc = "/proc");
 
+// ---- the reverse proxy ----------------------------------------------------------------------------------------------
+
+/// The configuration of every nginx of this host that root started: its files are found from its command line and read by our own reader (nginx -T would write files).
+/// Of the files that it names, password files are read for how their hashes were made. A master in another mount or network namespace is left out. At most 16.
+Result<ProxyFacts> read_proxy(const Policy& policy, const std::string& proc = "/proc");
+
 // ---- ways around the filter -----------------------------------------------------------------------------------------
 
 /// A filter on the ingress or egress hook of an interface (clsact, ingress), from RTM_GETTFILTER. Where both sides of a clsact have u32 filters, the kernel

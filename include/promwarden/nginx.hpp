@@ -225,6 +225,42 @@ inline constexpr std::uint16_t newest_version = 314;
 /// The row that a path belongs to: itself, or the longest one that it is below of.
 const Route* find_route(std::string_view path);
 
+// ---- files read before ------------------------------------------------------------------------------------------------
+
+/// The tree of a configuration whose texts were observed.
+Tree read(const ProxyServer& server);
+
+/// How the lines of a password file were made. The hashes themselves are not kept.
+std::vector<PasswordLine> read_passwords(std::string_view text);
+
+// ---- the identity proxy ----------------------------------------------------------------------------------------------
+
+/// One setting of oauth2-proxy: of its configuration file (TOML's simple form), as a flag, or as an environment variable.
+struct IdentitySetting {
+    std::string name;                 // with underscores: "cookie_secure", plurals as the file has them
+    std::vector<std::string> values;  // never shown
+    Place at;
+    [[nodiscard]] bool is_true() const { return values.size() == 1 && values.front() == "true"; }
+};
+/// The settings of a text, in order; nullopt where it does not look like one of oauth2-proxy.
+std::optional<std::vector<IdentitySetting>> read_identity(std::string_view text);
+
+// ---- the site that a policy asks for -----------------------------------------------------------------------------------
+
+/// What the site needs besides the policy. Defaults are where this product installs it.
+struct SitePaths {
+    std::string certificate = "/etc/nginx/promwarden/tls/cert.pem", key = "/etc/nginx/promwarden/tls/key.pem";
+    std::string passwords = "/etc/nginx/promwarden/htpasswd";
+    std::string log = "/var/log/nginx/promwarden_access.log";
+    std::string backend_authority;                       // verifies the backend's certificate; "": the backend speaks no TLS
+    std::string client_certificate, client_key;          // for a backend that asks for one
+};
+
+/// The text of a site (what stands inside of http) that enforces [access]: exact locations with constant upstream targets for what a role may ask for, a location for
+/// administrators for everything else, and nobody for what stops, reloads or writes. `version` decides which endpoints exist. Code::invalid where the policy has no
+/// [access], or a role that its way of authentication cannot tell (groups with passwords).
+Result<std::string> render_site(const Policy& policy, std::uint16_t version = 242, const SitePaths& paths = {});
+
 // ---- pieces that others use -----------------------------------------------------------------------------------------
 
 /// A request target as nginx reads it.

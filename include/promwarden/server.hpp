@@ -52,6 +52,7 @@ struct Unit {
     std::vector<std::string> exec_start;                 // words, before variables are put in
     std::string directory;                               // WorkingDirectory, "" for "/"
     std::map<std::string, std::string> settings;         // sandbox properties by name, as unit files write them: "ProtectSystem" → "full", "PrivateTmp" → "yes"
+    std::map<std::string, std::pair<std::string, std::uint32_t>> written;  // file and line that set a key of [Service] last, as far as its files could be read
     bool needs_reload = false;                           // the files changed since they were read
 };
 

@@ -20,8 +20,17 @@ struct SiteOptions {
 /// One decision for every control that a proxy's configuration has a part in, in the catalogue's order.
 std::vector<FileDecision> judge_site(const nginx::Configuration& configuration, const SiteOptions& options = {});
 
+/// The settings of an oauth2-proxy: access.identity-provider and access.mfa. `now` decides whether an attestation still holds.
+std::vector<FileDecision> judge_identity(const std::string& path, std::string_view text, const SiteOptions& options, std::chrono::system_clock::time_point now);
+
+/// What the running proxies and the identity proxy say of one control, all of them together.
+Decision proxy_part(std::string_view control, const Policy& policy, const Facts& facts);
+
 /// Whether a text is about a route to Prometheus at all.
 bool leads_to_prometheus(const nginx::Configuration& configuration, std::string_view authority, const SiteOptions& options = {});
+
+/// The password files that decide about routes to Prometheus.
+std::vector<std::string> password_files(const nginx::Configuration& configuration, const SiteOptions& options = {});
 
 /// A request as one who has a role would send it: for `why-request` and for the controls. The role "none" is a stranger.
 nginx::Request request_of_role(const Policy* policy, std::string_view role);

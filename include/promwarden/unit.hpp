@@ -27,6 +27,9 @@ const Assignment* find(std::span<const Assignment> assignments, std::string_view
 /// The unit that a fragment and its drop-ins make, in the order given. A template's instance is taken from its name.
 Unit merge(const std::string& name, std::span<const Assignment> assignments);
 
+/// Fills `written`: where each key of [Service] was set last.
+void locate(Unit& unit, std::span<const Assignment> assignments);
+
 /// Words as systemd splits them: white space, '…' and "…", backslash escapes. Nullopt where a quote is not closed.
 std::optional<std::vector<std::string>> split_words(std::string_view text);
 

@@ -54,6 +54,7 @@ struct Options {
     std::vector<std::string> files;  // of lint
     std::string kind;                // of lint; "": what the content suggests
     std::string root;                // of check; "": this host
+    std::string role;                // of why-request; "": a stranger
 };
 
 struct Command;
@@ -77,7 +78,9 @@ Outcome status(const Options& options);
 Outcome watch(const Options& options);
 Outcome history(const Options& options);
 Outcome why(const Options& options);
+Outcome why_request(const Options& options);
 Outcome lint(const Options& options);
+Outcome render_nginx(const Options& options);
 Outcome policy_check(const Options& options);
 Outcome policy_show(const Options& options);
 Outcome explain(const Options& options);
@@ -88,7 +91,7 @@ Outcome cert_rotate_ca(const Options& options);
 
 /// What a command takes besides the options of all.
 enum Takes : unsigned { nothing = 0, text_or_json = 1, report_format = 2, output = 4, selection = 8, apply_options = 16, undo_options = 32, history_options = 64, lint_options = 128,
-                      force_option = 256, rekey_option = 512, overlap_option = 1024, image_option = 2048 };
+                      force_option = 256, rekey_option = 512, overlap_option = 1024, image_option = 2048, request_options = 4096 };
 
 struct Command {
     std::string_view name;      // "check"; "policy check" is a command of a command

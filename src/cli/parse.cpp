@@ -15,7 +15,7 @@ namespace {
 
 constexpr unsigned report_options = report_format | output | selection;
 
-constexpr std::array<Command, 17> commands{{
+constexpr auto commands = std::to_array<Command>({
     {"check", "", "observe once, evaluate, report", report_options | image_option, check},
     {"plan", "", "the exact changes that apply would make, and the connections it would cut", text_or_json | output | selection, plan},
     {"apply", "", "make it so, then observe again and report", report_options | apply_options, apply},
@@ -25,6 +25,8 @@ constexpr std::array<Command, 17> commands{{
     {"watch", "", "stream transitions until interrupted", text_or_json, watch},
     {"history", "", "past transitions", text_or_json | output | history_options, history},
     {"why", "ADDRESS[:PORT]", "what happens to a packet from that address to a guarded port", text_or_json | output, why},
+    {"why-request", "'METHOD PATH'", "what the proxy does with a request: which rules apply, and what the backend receives", text_or_json | output | request_options, why_request},
+    {"render nginx", "", "print the proxy's site that the policy implies", output, render_nginx},
     {"lint", "FILE...", "the same controls over Prometheus' own files, anywhere", report_options | lint_options, lint},
     {"cert list", "", "the policy's certificates: names, expiry, when they are due, whether they are served", text_or_json | output, cert_list},
     {"cert issue", "NAME", "a certificate with a new key, now", text_or_json | output | force_option, cert_issue},
@@ -33,7 +35,7 @@ constexpr std::array<Command, 17> commands{{
     {"policy check", "[FILE]", "validate a policy", text_or_json | output, policy_check},
     {"policy show", "", "the policy with every default", output, policy_show},
     {"explain", "[CONTROL]", "what a control is about; without one, the catalogue", text_or_json | output, explain},
-}};
+});
 
 /// The words as they were written, before they mean something.
 struct Words {
@@ -47,7 +49,7 @@ struct Option {
     void (*add)(CLI::App&, const std::string& name, const std::string& help, Options&, Words&);
 };
 
-constexpr std::array<Option, 15> specific{{
+constexpr auto specific = std::to_array<Option>({
     {text_or_json, "--format", "FORMAT", "text or json", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
     {report_format, "--format", "FORMAT", "text, json, sarif, junit or openmetrics",
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
@@ -70,10 +72,12 @@ constexpr std::array<Option, 15> specific{{
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.kind, help); }},
     {image_option, "--root", "DIR", "what lies on the disk of a mounted image or chroot, instead of this host",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.root, help)->check([](const std::string& word) { return word.empty() ? "a directory" : ""; }); }},
+    {request_options, "--role", "ROLE", "who asks: a role of the policy; without it, a stranger",
+     [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.role, help); }},
     {history_options, "--since", "TIME", "how far back: 1h, 7d", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.since, help); }},
     {history_options, "--control", "CONTROL", "this control only",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.control, help); }},
-}};
+});
 
 constexpr std::string_view common_help =
     "  --policy FILE            the policy (/etc/promwarden/policy.toml)\n"

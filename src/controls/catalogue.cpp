@@ -55,7 +55,7 @@ constexpr auto controls = std::to_array<Control>({
      "Prometheus itself authenticates nobody by default, on any endpoint. A password at the proxy protects only what cannot be reached "
      "around the proxy, and an empty web.yml is valid: it means no users and no TLS.",
      "The configuration of every route, and a live request of a stranger to each, which must be refused.",
-     "RFC 9110 section 11; Prometheus documentation: HTTPS and authentication", servers | files | proxy | live, &live_authentication},
+     "RFC 9110 section 11; Prometheus documentation: HTTPS and authentication", servers | files | proxy | live, &parts_of<&live_authentication, &as_proxy_says<"access.authentication">>},
     {"access.local-users", "Over loopback only the policy's users reach the backend", high, "ruleset",
      "Binding to 127.0.0.1 is not authentication: the user nobody read the whole configuration of a Prometheus behind an authenticating "
      "proxy. The kernel knows which user sends a packet over loopback and can refuse all but the proxy's.",
@@ -65,12 +65,12 @@ constexpr auto controls = std::to_array<Control>({
      "Prometheus has no roles and no /admin path, so a rule that protects /admin protects nothing. Only an allow list of exact paths with "
      "a closed default separates a viewer from an administrator, and even then a query can return what the series endpoint would.",
      "The proxy's locations, and requests of each role to each endpoint.",
-     "Prometheus documentation: HTTP API; nginx documentation: location", proxy | live, nullptr},
+     "Prometheus documentation: HTTP API; nginx documentation: location", proxy | live, &as_proxy_says<"access.roles">},
     {"access.endpoint-coverage", "The endpoint table covers the running version", high, "site",
      "Each version brings endpoints: remote read exports everything in bulk, and later versions add parsing, notification and search "
      "endpoints. A path that the table does not know must fall to the administrators.",
      "The endpoints known for the running version, against the table.",
-     "Prometheus documentation: HTTP API; Prometheus changelog", servers | proxy, nullptr},
+     "Prometheus documentation: HTTP API; Prometheus changelog", servers | proxy, &as_proxy_says<"access.endpoint-coverage">},
     {"access.password-hashes", "Passwords in web.yml are bcrypt of a sound cost", high, "report",
      "An invalid hash keeps Prometheus from starting. A cost below 10 is cheap to guess; a cost of 18 takes sixteen seconds of processor "
      "time for one login, which any stranger can ask for.",
@@ -80,59 +80,59 @@ constexpr auto controls = std::to_array<Control>({
      "oauth2-proxy can be told to trust addresses, skip routes, admit any mail domain or not verify its issuer. One such line turns "
      "single sign-on into an open door that still shows a login page.",
      "The settings of oauth2-proxy, one by one.",
-     "RFC 6749; OpenID Connect Core 1.0; oauth2-proxy documentation: Configuration", proxy, nullptr},
+     "RFC 6749; OpenID Connect Core 1.0; oauth2-proxy documentation: Configuration", proxy, &as_proxy_says<"access.identity-provider">},
     {"access.mfa", "A second factor is demanded, or attested until a date", high, "report",
      "Whether a second factor was used is known to the identity provider, not to this host. What can be verified here is that a claim or "
      "a group that implies it is required; otherwise a person has to vouch for it, with a date.",
      "The required claim in the identity proxy's settings, or the policy's dated attestation.",
-     "OpenID Connect Core 1.0, acr and amr; RFC 8176", proxy, nullptr},
+     "OpenID Connect Core 1.0, acr and amr; RFC 8176", proxy, &as_proxy_says<"access.mfa">},
 
     // ---- proxy ----
     {"proxy.tls-only", "The proxy speaks TLS only", high, "site",
      "Basic authentication sends the password with every request. On a plain listener that is a password for anyone on the way.",
      "The listeners of the proxy, and a plain request, which must be redirected or refused.",
-     "RFC 7617 section 4; nginx documentation: ngx_http_ssl_module", proxy, nullptr},
+     "RFC 7617 section 4; nginx documentation: ngx_http_ssl_module", proxy, &as_proxy_says<"proxy.tls-only">},
     {"proxy.literal-upstream", "The proxy names its backend by a literal address", high, "site",
      "The name localhost is two addresses. nginx alternates between them, and half of the requests, with passwords, went to [::1]:9090, "
      "which any local user may occupy while Prometheus holds only 127.0.0.1.",
      "Every proxy_pass and upstream that leads to Prometheus.",
-     "nginx documentation: ngx_http_proxy_module, ngx_http_upstream_module", proxy, nullptr},
+     "nginx documentation: ngx_http_proxy_module, ngx_http_upstream_module", proxy, &as_proxy_says<"proxy.literal-upstream">},
     {"proxy.auth-request", "auth_request is wired to something that decides", high, "site",
      "Without a location for it, the subrequest goes to Prometheus, which answers 404, and every request fails. A wiring that is repaired "
      "in a hurry tends to fail open instead.",
      "The target of every auth_request: it exists, is internal, passes no body and leads to the identity proxy.",
-     "nginx documentation: ngx_http_auth_request_module", proxy, nullptr},
+     "nginx documentation: ngx_http_auth_request_module", proxy, &as_proxy_says<"proxy.auth-request">},
     {"proxy.no-bypass", "No proxied location switches authentication off", critical, "report",
      "A return in the same block runs before access is checked, satisfy any makes the password optional, and a nested location inherits "
      "nothing it overrides. With satisfy any and allow 127.0.0.1, half of all forbidden requests were answered.",
      "Every location that leads to Prometheus, with what it inherits.",
-     "nginx documentation: ngx_http_core_module, satisfy; ngx_http_rewrite_module", proxy, nullptr},
+     "nginx documentation: ngx_http_core_module, satisfy; ngx_http_rewrite_module", proxy, &as_proxy_says<"proxy.no-bypass">},
     {"proxy.canonical-uri", "Decisions are made on the URI that is served", high, "site",
      "A rule on $request_uri sees the raw text, and %73eries is not series until it has been let through. Ambiguous targets have to be "
      "refused, and names of users in a map compared exactly, since maps ignore case.",
      "The variables that access rules look at, and requests in every spelling.",
-     "RFC 3986 section 6; nginx documentation: ngx_http_map_module", proxy, nullptr},
+     "RFC 3986 section 6; nginx documentation: ngx_http_map_module", proxy, &as_proxy_says<"proxy.canonical-uri">},
     {"proxy.credential-stripping", "Credentials end at the proxy", medium, "site",
      "nginx forwards the Authorization header, so the backend and whatever it logs see the user's password. Identity headers that are not "
      "overwritten can be sent by the client.",
      "The headers that each location sends to Prometheus.",
-     "RFC 9110 section 11.6.2; nginx documentation: proxy_set_header", proxy, nullptr},
+     "RFC 9110 section 11.6.2; nginx documentation: proxy_set_header", proxy, &as_proxy_says<"proxy.credential-stripping">},
     {"proxy.htpasswd", "The password file is sound", high, "site",
      "nginx computes the hash on every request inside its worker: plain text and SHA-1 are easy to break, while bcrypt at cost 12 holds "
      "the worker for a quarter of a second. Salted SHA-512 takes three milliseconds.",
      "Mode, owner, hashes and duplicates of every password file.",
-     "nginx documentation: ngx_http_auth_basic_module; crypt(5)", proxy, nullptr},
+     "nginx documentation: ngx_http_auth_basic_module; crypt(5)", proxy, &decide_proxy_passwords},
 
     // ---- tls ----
     {"tls.server", "Every listener that is not loopback speaks TLS", critical, "web.yml, site",
      "The flags --web.tls-cert and --web.tls-key that guides name exist in no version: Prometheus refuses to start. TLS comes from "
      "web.yml, and an empty web.yml means none.",
      "web.yml, the proxy's site, and a handshake with every listener.",
-     "RFC 8446; Prometheus documentation: HTTPS and authentication", servers | files | proxy | live, &parts_of<&live_tls_server, &decide_tls_server>},
+     "RFC 8446; Prometheus documentation: HTTPS and authentication", servers | files | proxy | live, &parts_of<&live_tls_server, &decide_tls_server, &as_proxy_says<"tls.server">>},
     {"tls.protocol", "TLS 1.2 or newer with sound ciphers", high, "web.yml, site",
      "TLS 1.0 and 1.1 are deprecated; one old line in a configuration keeps them alive for whoever asks.",
      "The configured versions and ciphers, and handshakes that must fail.",
-     "RFC 8996; RFC 9325", files | proxy | live, &parts_of<&as_files_say<"tls.protocol">, &live_tls_protocol>},
+     "RFC 8996; RFC 9325", files | proxy | live, &parts_of<&as_files_say<"tls.protocol">, &live_tls_protocol, &as_proxy_says<"tls.protocol">>},
     {"tls.client-auth", "Client certificates are required and verified", high, "web.yml",
      "Of the five client_auth_type values only RequireAndVerifyClientCert authenticates: RequireAnyClientCert took a certificate of a "
      "foreign authority. Without client_ca_file even the right value trusts every public authority.",
@@ -153,7 +153,7 @@ constexpr auto controls = std::to_array<Control>({
      "Alertmanagers, service discovery and tracing are clients too; a discovery that anyone can answer decides what is scraped and with "
      "which password.",
      "Alertmanager, discovery and tracing blocks, and the proxy's verification of its backend.",
-     "Prometheus documentation: Configuration; nginx documentation: proxy_ssl_verify", files | proxy, &as_files_say<"tls.other-clients">},
+     "Prometheus documentation: Configuration; nginx documentation: proxy_ssl_verify", files | proxy, &parts_of<&as_files_say<"tls.other-clients">, &as_proxy_says<"tls.other-clients">>},
     {"tls.files", "Certificates and keys fit, are current and are closed", high, "chmod, chgrp",
      "A key that others can read is everyone's identity, and a key that the service user cannot read stops every new handshake at once: "
      "modes must be judged from both sides. The server reads both files at each handshake, so a mismatch is an outage.",
@@ -192,12 +192,12 @@ constexpr auto controls = std::to_array<Control>({
      "match[] limits what this server asks for; the /federate endpoint of the source still gives anything to anyone. A selector such as "
      "{__name__=~\".+\"} is the whole database.",
      "Selectors of federation jobs, and who may reach /federate.",
-     "Prometheus documentation: Federation", files | proxy, &as_files_say<"api.federation">},
+     "Prometheus documentation: Federation", files | proxy, &parts_of<&as_files_say<"api.federation">, &as_proxy_says<"api.federation">>},
     {"api.profiling", "Profiling endpoints are not reachable by viewers", medium, "site",
      "The profiling endpoints cannot be switched off. They show the command line and memory of the process, and a profile costs processor "
      "time for as long as the caller asks.",
      "Requests to /debug/pprof through the proxy.",
-     "Go documentation: net/http/pprof; Prometheus documentation: Security model", proxy | live, &live_profiling},
+     "Go documentation: net/http/pprof; Prometheus documentation: Security model", proxy | live, &parts_of<&live_profiling, &as_proxy_says<"api.profiling">>},
 
     // ---- data ----
     {"data.encryption", "The database is encrypted at rest", medium, "report",
@@ -274,7 +274,7 @@ constexpr auto controls = std::to_array<Control>({
      "Only the proxy knows the user. A log_format named combined keeps nginx from starting, since that name is taken, and a format "
      "without escaping lets a client write log lines of its own.",
      "The access logs of every location that leads to Prometheus.",
-     "nginx documentation: ngx_http_log_module", proxy, nullptr},
+     "nginx documentation: ngx_http_log_module", proxy, &as_proxy_says<"audit.proxy-log">},
 
     // ---- alerts ----
     {"alerts.query-rate", "An unusual rate of queries raises an alert", low, "rule file",

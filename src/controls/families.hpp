@@ -81,6 +81,13 @@ struct ControlId {
 template <ControlId id>
 Decision as_files_say(const Policy& /*policy*/, const Facts& /*facts*/, const FileVerdicts& files) { return files.of(id.text); }
 
+// proxy/host.cpp
+Decision decide_proxy_passwords(const Policy& policy, const Facts& facts);
+Decision proxy_part(std::string_view control, const Policy& policy, const Facts& facts);
+/// A control, or its part, that the proxy's configuration decides.
+template <ControlId id>
+Decision as_proxy_says(const Policy& policy, const Facts& facts) { return proxy_part(id.text, policy, facts); }
+
 /// A control that is looked at from several sides: by what files say, by flags and units, by what endpoints answer.
 template <auto... parts>
 Decision parts_of(const Policy& policy, const Facts& facts, const FileVerdicts& files) {

@@ -72,11 +72,12 @@ std::string secret_in(std::string_view word, std::string_view value) {
     const auto equals = word.find('=');
     const auto name = word.substr(0, equals);
     const bool flag = name.starts_with('-');
+    if (value.starts_with('-')) value = {};
     const auto given = equals == std::string_view::npos ? (flag ? value : word) : word.substr(equals + 1);
     const auto what = flag ? printable(name) : std::string("an argument");
     if (has_password(given)) return fmt::format("a password in the URL of {}", what);
     if (const auto parameter = secret_parameter(given); !parameter.empty()) return fmt::format("{} in the URL of {}", printable(parameter), what);
-    if (flag && sounds_secret(name) && is_value(given) && !given.starts_with('-')) return what;
+    if (flag && sounds_secret(name) && is_value(given)) return what;
     return {};
 }
 
@@ -117,12 +118,11 @@ void judge_server(const Server& server, Gathered& gathered) {
         for (const auto& what : running) add(fmt::format("{} is in its command line, which every local user can read (pid {})", what, server.process->pid), std::nullopt, Evidence::process);
     }
     if (!server.unit) return;
-    const auto place = Location{server.unit->fragment, 0, 0, "ExecStart"};
     if (server.configured)
         for (const auto& what : secrets_in(server.configured->words))
-            if (!running.contains(what)) add(fmt::format("{} is in the unit's command line", what), place, Evidence::config);
+            if (!running.contains(what)) add(fmt::format("{} is in the unit's command line", what), place_of_setting(*server.unit, "ExecStart"), Evidence::config);
     for (const auto& what : secrets_of(server.unit->environment))
-        add(fmt::format("{} is in Environment= of the unit, which everyone may ask systemd for", what), Location{server.unit->fragment, 0, 0, "Environment"}, Evidence::config);
+        add(fmt::format("{} is in Environment= of the unit, which everyone may ask systemd for", what), place_of_setting(*server.unit, "Environment"), Evidence::config);
 }
 
 void judge_container(const Container& container, Gathered& gathered) {

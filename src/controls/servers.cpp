@@ -66,6 +66,12 @@ std::optional<Location> location_of(const Flag& flag) {
     return Location{flag.file, 0, 0, "--" + flag.name};
 }
 
+std::optional<Location> place_of_setting(const Unit& unit, const std::string& key) {
+    if (const auto found = unit.written.find(key); found != unit.written.end()) return Location{found->second.first, found->second.second, 1, key};
+    if (unit.fragment.empty()) return std::nullopt;
+    return Location{unit.fragment, 0, 0, key};
+}
+
 std::string shown_url(std::string_view text) {
     const auto scheme = text.find("://");
     const auto at = text.find('@');

@@ -27,6 +27,8 @@ std::string place_of(const Server& server, const Flag& flag);
 /// How a change of flags takes effect: "then systemctl restart prometheus.service".
 std::string then_restart(const Server& server);
 std::optional<Location> location_of(const Flag& flag);
+/// Where a setting of the unit is written; the unit's own file where none is.
+std::optional<Location> place_of_setting(const Unit& unit, const std::string& key);
 /// The flag as it may be shown: without what could be a secret.
 std::string shown(const Flag& flag);
 std::string shown_url(std::string_view text);

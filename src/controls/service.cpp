@@ -55,8 +55,10 @@ std::optional<Location> place_of_problem(const Server& server, const CommandLine
     const auto named = between_quotes(problem);
     for (auto flag = line.flags.rbegin(); flag != line.flags.rend(); ++flag)
         if (flag->name == named || fmt::format("--{}", flag->name) == named) return location_of(*flag);
-    if (server.unit && !server.unit->fragment.empty()) return Location{server.unit->fragment, 0, 0, "ExecStart"};
-    return std::nullopt;
+    if (problem.starts_with("unexpected "))
+        for (const auto& flag : line.flags)
+            if (flag.written.ends_with(fmt::format("={}", problem.substr(11)))) return location_of(flag);
+    return server.unit ? place_of_setting(*server.unit, "ExecStart") : std::nullopt;
 }
 
 void judge_start(const Server& server, Gathered& gathered) {
@@ -166,7 +168,7 @@ std::string drop_in(const Unit& unit, std::string_view line) { return fmt::forma
 void judge_sandbox(const Server& server, Gathered& gathered) {
     const auto& unit = *server.unit;
     gathered.judged = true;
-    const auto place = unit.fragment.empty() ? std::nullopt : std::optional(Location{unit.fragment, 0, 0, {}});
+    const auto place = place_of_setting(unit, "User");
     if (is_root(unit)) {
         gathered.findings.push_back({server.name, "a user of its own", "the unit runs it as root", place, Evidence::config, {false, drop_in(unit, "User=prometheus")}});
     } else if (server.process && server.process->uid == uid_t{0}) {
@@ -176,13 +178,13 @@ void judge_sandbox(const Server& server, Gathered& gathered) {
         if (counts(unit, setting)) continue;
         const auto found = unit.settings.find(std::string(setting.name));
         const auto observed = found == unit.settings.end() || found->second.empty() ? fmt::format("{} is not set: {}", setting.name, setting.why) : fmt::format("{}={}: {}", setting.name, found->second, setting.why);
-        gathered.findings.push_back({server.name, fmt::format("{}={}", setting.name, setting.proposed), observed, place, Evidence::config, {false, drop_in(unit, fmt::format("{}={}", setting.name, setting.proposed))}});
+        gathered.findings.push_back({server.name, fmt::format("{}={}", setting.name, setting.proposed), observed, place_of_setting(unit, std::string(setting.name)), Evidence::config, {false, drop_in(unit, fmt::format("{}={}", setting.name, setting.proposed))}});
     }
     const auto bounding = unit.settings.find("CapabilityBoundingSet");
     if (bounding == unit.settings.end() || bounding->second.starts_with('~'))
-        gathered.findings.push_back({server.name, "CapabilityBoundingSet= (none)", "it may hold capabilities: its bounding set is not closed", place, Evidence::config, {false, drop_in(unit, "CapabilityBoundingSet=")}});
+        gathered.findings.push_back({server.name, "CapabilityBoundingSet= (none)", "it may hold capabilities: its bounding set is not closed", place_of_setting(unit, "CapabilityBoundingSet"), Evidence::config, {false, drop_in(unit, "CapabilityBoundingSet=")}});
     if (const auto ambient = unit.settings.find("AmbientCapabilities"); ambient != unit.settings.end() && !ambient->second.empty() && ambient->second != "CAP_NET_BIND_SERVICE")
-        gathered.findings.push_back({server.name, "AmbientCapabilities= (none)", fmt::format("it runs with {}", ambient->second), place, Evidence::config, {false, drop_in(unit, "AmbientCapabilities=")}});
+        gathered.findings.push_back({server.name, "AmbientCapabilities= (none)", fmt::format("it runs with {}", ambient->second), place_of_setting(unit, "AmbientCapabilities"), Evidence::config, {false, drop_in(unit, "AmbientCapabilities=")}});
 }
 
 // ---- the container engine's socket ----------------------------------------------------------------------------------
@@ -209,15 +211,15 @@ void judge_engine_access(const Server& server, Gathered& gathered) {
     for (const auto group : groups) {
         const bool in_unit = server.unit && (server.unit->group == group || std::ranges::find(server.unit->supplementary_groups, group) != server.unit->supplementary_groups.end());
         if (!in_unit && std::ranges::find(server.group_names, group) == server.group_names.end()) continue;
-        found(fmt::format("it is in the group {0}, whose members are root through the engine", group), server.unit ? std::optional(Location{server.unit->fragment, 0, 0, in_unit ? "SupplementaryGroups" : ""}) : std::nullopt,
+        found(fmt::format("it is in the group {0}, whose members are root through the engine", group), server.unit ? place_of_setting(*server.unit, in_unit ? "SupplementaryGroups" : "User") : std::nullopt,
               server.process ? Evidence::kernel : Evidence::config, in_unit ? fmt::format("take {} out of the unit's groups; {}", group, then_restart(server)) : fmt::format("gpasswd -d USER {}; {}", group, then_restart(server)));
     }
     if (!server.unit) return;
     for (const auto* key : {"BindPaths", "BindReadOnlyPaths", "ReadWritePaths"})
         if (const auto setting = server.unit->settings.find(key); setting != server.unit->settings.end() && names_engine(setting->second))
-            found(fmt::format("{} names the engine's socket", key), Location{server.unit->fragment, 0, 0, key}, Evidence::config, fmt::format("take the socket out of {}; {}", key, then_restart(server)));
+            found(fmt::format("{} names the engine's socket", key), place_of_setting(*server.unit, key), Evidence::config, fmt::format("take the socket out of {}; {}", key, then_restart(server)));
     if (server.configured && std::ranges::any_of(server.configured->words, names_engine))
-        found("its command line names the engine's socket", Location{server.unit->fragment, 0, 0, "ExecStart"}, Evidence::config, fmt::format("take the socket out of the command line; {}", then_restart(server)));
+        found("its command line names the engine's socket", place_of_setting(*server.unit, "ExecStart"), Evidence::config, fmt::format("take the socket out of the command line; {}", then_restart(server)));
 }
 
 void judge_mounts(const Container& container, Gathered& gathered) {

@@ -4,10 +4,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <grp.h>
-#include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "accounts.hpp"
 #include "arguments.hpp"
 #include "programs.hpp"
 #include "units.hpp"
@@ -83,27 +83,6 @@ Identity identity_of(const std::string& status) {
     }
 }
 
-/// The account that a unit's User= names; nullopt where it does not exist (yet: DynamicUser=).
-std::optional<Identity> account_of(const Unit& unit) {
-    const auto name = unit.user.empty() ? std::string("root") : unit.user;
-    const auto number = number_in<uid_t>(name);
-    const auto* entry = number ? ::getpwuid(*number) : ::getpwnam(name.c_str());
-    if (entry == nullptr) return std::nullopt;
-    Identity identity{entry->pw_uid, entry->pw_gid, {}};
-    const auto group_of = [](const std::string& group) -> std::optional<gid_t> {
-        if (const auto id = number_in<gid_t>(group)) return id;
-        const auto* found = ::getgrnam(group.c_str());
-        return found == nullptr ? std::nullopt : std::optional(found->gr_gid);
-    };
-    if (!unit.group.empty()) identity.gid = group_of(unit.group).value_or(identity.gid);
-    std::array<gid_t, 256> groups{};
-    int count = groups.size();
-    if (::getgrouplist(entry->pw_name, identity.gid, groups.data(), &count) >= 0) identity.groups.assign(groups.begin(), groups.begin() + count);
-    for (const auto& group : unit.supplementary_groups)
-        if (const auto id = group_of(group)) identity.groups.push_back(*id);
-    return identity;
-}
-
 std::optional<std::chrono::system_clock::time_point> start_of(const Fd& directory, const std::string& proc) {
     const auto text = read_text(directory, "stat");
     if (!text || !text->contains(')')) return std::nullopt;
@@ -163,6 +142,7 @@ private:
             auto paths = unit->drop_ins;
             if (!unit->fragment.empty()) paths.insert(paths.begin(), unit->fragment);
             assignments_ = read_these_files(paths, "");
+            unit::locate(*unit, assignments_);
         } else if (!managed_) {
             if (auto files = read_unit_files(name_, "")) {
                 assignments_ = *std::move(files);
@@ -171,8 +151,10 @@ private:
         }
         if (unit) subject.unit = *std::move(unit);
         else subject.configured = std::unexpected(unit.error());
-        if (subject.unit) account_ = account_of(*subject.unit);
-        if (account_) subject.identity = *account_;
+        if (subject.unit) account_ = account_of(*subject.unit, "");
+        if (!account_) return;
+        subject.identity = *account_;
+        subject.group_names = names_of(account_->groups, "");
     }
 
     /// Every process that is in the unit or looks like a Prometheus.
@@ -246,8 +228,7 @@ private:
         const bool believed = server.kind != Server::Kind::stranger;
         server.process = seen.process;
         server.identity = identity_of(status);
-        for (const auto group : server.identity.groups)
-            if (const auto* entry = believed ? ::getgrgid(group) : nullptr; entry != nullptr) server.group_names.emplace_back(entry->gr_name);
+        if (believed) server.group_names = names_of(server.identity.groups, "");
         server.started = start_of(seen.directory, proc_);
         server.own_network = differ(seen.network, ours_.network);
         server.replaced = seen.process.exe.ends_with(" (deleted)");
@@ -297,10 +278,16 @@ private:
 
     void read_program(Server& server, const Seen& seen) const {
         server.distribution = distribution_of("");
-        if (!server.replaced && server.root.empty()) server.package = package_of(server.executable, "");
-        else if (!server.replaced && server.unit && !server.unit->settings.contains("RootDirectory")) server.package = package_of(server.executable, "");
+        if (is_file_here(server.executable, seen)) server.package = package_of(server.executable, "");
         server.version = version_of_process(seen);
         read_version(server);
+    }
+
+    /// Whether a path where packages put programs is, in our mount namespace, the very file that the process runs.
+    [[nodiscard]] bool is_file_here(const std::string& path, const Seen& seen) const {
+        if (!path.starts_with("/usr/") && !path.starts_with("/bin/") && !path.starts_with("/opt/")) return false;
+        struct stat ours {}, theirs {};
+        return ::stat(path.c_str(), &ours) == 0 && ::stat(fmt::format("{}/{}/exe", proc_, seen.process.pid).c_str(), &theirs) == 0 && ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino;
     }
 
     /// The kernel's link to the program's file: no path is followed, in a container neither.
@@ -362,6 +349,10 @@ Server read_server_below(const std::string& unit, const std::string& root) {
     }
     server.unit = unit::merge(unit, *assignments);
     server.directory = server.unit->directory;
+    if (const auto account = account_of(*server.unit, root)) {
+        server.identity = *account;
+        server.group_names = names_of(account->groups, root);
+    }
     server.distribution = distribution_of(root);
     if (!server.unit->exec_start.empty()) {
         server.executable = unit::command_line(std::span(server.unit->exec_start).first(1), {}, {}).front().text;

@@ -50,6 +50,7 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only, A
         if (!facts.files) facts.storage = std::unexpected(facts.files.error());
         else if (includes(needs, Part::storage) && policy.data.encryption_required) facts.storage = host::read_storage(*facts.files, places);
     }
+    if (includes(needs, Part::proxy)) facts.proxy = host::read_proxy(policy);
     if (includes(needs, Part::certificates) && !policy.tls.certificates.empty())
         facts.certificates = rotation::observe(policy, rotation::places_of(policy, state_.directory()), rotation::host_world(false));
     if (includes(needs, Part::live) && asking == Asking::yes) add_live(facts, ask_endpoints(probe_, policy, facts, longest_inquiry));

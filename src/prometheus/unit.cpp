@@ -208,7 +208,13 @@ Unit merge(const std::string& name, std::span<const Assignment> assignments) {
         if (assignment.value.empty()) reset(unit, assignment.key);
         else set(unit, assignment);
     }
+    locate(unit, assignments);
     return unit;
+}
+
+void locate(Unit& unit, std::span<const Assignment> assignments) {
+    for (const auto& assignment : assignments)
+        if (assignment.section == "Service" && assignment.line != 0) unit.written[assignment.key] = {assignment.file, assignment.line};
 }
 
 std::optional<std::vector<std::string>> split_words(std::string_view text) {
@@ -222,43 +228,59 @@ std::optional<std::vector<std::string>> split_words(std::string_view text) {
     return words;
 }
 
+namespace {
+
+/// Behind a comment's line. A backslash at its end continues even a comment.
+std::size_t behind_comment(std::string_view text, std::size_t at) {
+    while (at < text.size() && text[at] != '\n') at += text[at] == '\\' && at + 1 < text.size() ? 2 : 1;
+    return at;
+}
+
+/// The value that begins at `at`, which is moved to its end: quotes taken off, escapes done, blanks behind what is not quoted cut.
+std::string environment_value(std::string_view text, std::size_t& at) {
+    std::string value;
+    std::size_t keep = 0;
+    char quote = 0;
+    for (; at < text.size() && (quote != 0 || text[at] != '\n'); ++at) {
+        const char c = text[at];
+        if (quote == 0 && (c == '\'' || c == '"') && keep == value.size()) {
+            quote = c;
+        } else if (quote != 0 && c == quote) {
+            quote = 0;
+            keep = value.size();
+        } else if (c == '\\' && quote != '\'' && at + 1 < text.size()) {
+            const char next = text[++at];
+            if (next == '\n') continue;
+            if (quote == '"' && !std::string_view("\"\\`$").contains(next)) value += '\\';
+            value += next;
+            keep = value.size();
+        } else {
+            value += c;
+            if (quote != 0 || !blank.contains(c)) keep = value.size();
+        }
+    }
+    value.resize(keep);
+    return value;
+}
+
+}  // namespace
+
 void read_environment(Environment& environment, const std::string& file, std::string_view text) {
     text = text.substr(0, most_text);
-    std::size_t at = 0;
-    while (at < text.size()) {
-        at = text.find_first_not_of(blank, at);
-        if (at == std::string_view::npos) return;
-        if (is_comment(text.substr(at))) {  // a backslash at its end continues even a comment
-            while (at < text.size() && text[at] != '\n') at += text[at] == '\\' && at + 1 < text.size() ? 2 : 1;
+    for (std::size_t at = text.find_first_not_of(blank); at < text.size(); at = text.find_first_not_of(blank, at)) {
+        if (is_comment(text.substr(at))) {
+            at = behind_comment(text, at);
             continue;
         }
         const auto equals = text.find_first_of("=\n", at);
         if (equals == std::string_view::npos) return;
-        if (text[equals] == '\n') {
+        if (text[equals] == '\n') {  // no assignment
             at = equals + 1;
             continue;
         }
         const auto name = trimmed(text.substr(at, equals - at));
         at = std::min(text.find_first_not_of(" \t\r", equals + 1), text.size());
-        std::string value;
-        std::size_t keep = 0;  // blanks behind what is not quoted are cut
-        char quote = 0;
-        for (; at < text.size() && (quote != 0 || text[at] != '\n'); ++at) {
-            const char c = text[at];
-            if (quote == 0 && (c == '\'' || c == '"') && (value.empty() || keep == value.size())) quote = c;
-            else if (quote != 0 && c == quote) quote = 0, keep = value.size();
-            else if (c == '\\' && quote != '\'' && at + 1 < text.size()) {
-                const char next = text[++at];
-                if (next == '\n') continue;
-                if (quote == '"' && !std::string_view("\"\\`$").contains(next)) value += '\\';
-                value += next;
-                keep = value.size();
-            } else {
-                value += c;
-                if (quote != 0 || !blank.contains(c)) keep = value.size();
-            }
-        }
-        value.resize(std::max(keep, std::size_t{0}));
+        auto value = environment_value(text, at);
         if (is_name(name)) environment[std::string(name)] = {std::move(value), file};
     }
 }

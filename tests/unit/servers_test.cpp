@@ -510,6 +510,8 @@ TEST_CASE("sandbox: Debian's unit passes, one that only names a user does not") 
     decision = decide(id, closed_policy(), facts);
     REQUIRE(decision.findings.size() == 1);
     CHECK(says(decision.findings[0].remedy.summary, "under [Service] write ProtectHome=yes"));
+    server_of(facts).unit->written["ProtectHome"] = {"/etc/systemd/system/prometheus.service.d/x.conf", 3};
+    CHECK(decide(id, closed_policy(), facts).findings[0].location->line == 3);
     facts = sound_host();
     server_of(facts).unit->user.clear();
     CHECK(says(decide(id, closed_policy(), facts).findings[0].observed, "as root"));
@@ -585,6 +587,9 @@ TEST_CASE("secrets in arguments and environments are named and never shown") {
         CHECK(judged(host_with(with({word}))) == Verdict::fail);
     }
     CHECK(judged(host_with(with({"--x.password", "hunter2"}))) == Verdict::fail);
+    const auto two = decide(id, closed_policy(), host_with(with({"--web.enable-lifecycle", "--web.external-url=https://u:hunter2@h/"})));
+    REQUIRE(two.findings.size() == 1);
+    CHECK(says(two.findings[0].observed, "--web.external-url"));
     for (const auto& word : {"--web.external-url=https://h/p", "--x.password-file=/etc/hunter2", "--x.password=/run/secrets/x", "--x.token=${TOKEN}", "--web.external-url=https://u@h/", "--x.password"}) {
         CAPTURE(word);
         CHECK(judged(host_with(with({word}))) == Verdict::pass);

@@ -230,6 +230,13 @@ bool leads_to_prometheus(const nginx::Configuration& configuration, std::string_
     return proxy::looks_like(authority);
 }
 
+std::vector<std::string> password_files(const nginx::Configuration& configuration, const SiteOptions& options) {
+    std::vector<std::string> files;
+    for (const auto& way : proxy::Judge(configuration, options).ways())
+        if (const auto* file = way.level->setting("auth_basic_user_file"); file != nullptr && std::ranges::find(files, file->word(0)) == files.end()) files.emplace_back(file->word(0));
+    return files;
+}
+
 std::vector<FileDecision> judge_site(const nginx::Configuration& configuration, const SiteOptions& options) { return proxy::Judge(configuration, options).run(); }
 
 }  // namespace promwarden

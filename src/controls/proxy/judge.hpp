@@ -40,6 +40,7 @@ class Judge {
 public:
     Judge(const Configuration& configuration, const SiteOptions& options);
     std::vector<FileDecision> run();
+    [[nodiscard]] const std::vector<Way>& ways() const { return ways_; }
 
 private:
     // judge.cpp
