@@ -83,17 +83,25 @@ Decision decide_config_permissions(const Policy& policy, const Facts& facts) {
     return std::move(findings).decision("only root can change the configuration", "no Prometheus configuration was found");
 }
 
+namespace {
+
+bool is_certificate(Use use) { return use == Use::key || use == Use::certificate || use == Use::authority; }
+
+/// A job whose certificates are missing is left out with a line in the log, service discovery likewise; everything else is refused as a whole.
+bool stops_the_start(const NamedFile& file) { return !file.named.path.starts_with("scrape_configs"); }
+
+}  // namespace
+
 Decision tls_file_permissions(const Policy& policy, const Facts& facts) {
     Findings findings;
     each_file(findings, policy, facts, [&](const NamedFile& file, const FileContext& context) {
-        if (file.use != Use::key && file.use != Use::certificate && file.use != Use::authority) return;
-        if (!reached(findings, file, context, false, {})) return;
+        if (!is_certificate(file.use) || !reached(findings, file, context, !stops_the_start(file), ": this job is never scraped")) return;
         findings.touch();
         judge_readable(findings, file, context);
         if (file.use == Use::key) judge_readers(findings, file, context);
         judge_writers(findings, file, context, false);
     });
-    judge_all_rules(findings, policy, facts, [](Use use) { return use == Use::key || use == Use::certificate || use == Use::authority; });
+    judge_all_rules(findings, policy, facts, is_certificate);
     return std::move(findings).decision("certificates and keys are closed, and the service can read them", "the configuration names no certificate");
 }
 
@@ -120,7 +128,7 @@ Decision decide_data_permissions(const Policy& policy, const Facts& facts) {
 Decision startable_files(const Policy& policy, const Facts& facts) {
     Findings findings;
     each_file(findings, policy, facts, [&](const NamedFile& file, const FileContext& context) {
-        const bool needed = file.use == Use::configuration || file.use == Use::web || file.use == Use::authority || file.use == Use::certificate || file.use == Use::key;
+        const bool needed = file.use == Use::configuration || file.use == Use::web || (is_certificate(file.use) && stops_the_start(file));
         const bool mandatory = needed || file.use == Use::rules || file.use == Use::scrape_configs;
         if (!mandatory) return;
         findings.touch();

@@ -286,6 +286,7 @@ Result<FileFacts> read_files(const Policy& policy, std::span<const Server> serve
     facts.accounts = read_accounts(walker);
     for (const auto& server : servers) {
         if (server.kind != Server::Kind::unit) continue;  // a container's files are the worker's to read; a stranger's names are nobody's
+        if (!server.configured && server.configured.error().code == Code::missing && !server.process) continue;  // there is no such unit
         const auto own = walker_of(server, places);
         if (own) facts.servers.push_back(gather_server(*own, facts.accounts, policy, server));
         else facts.servers.push_back({.server = server.name, .version = server.version, .identity = server.identity, .files = {}, .left_out = {}, .problem = own.error()});

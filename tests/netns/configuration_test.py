@@ -37,6 +37,7 @@ scrape_configs:
   metric_relabel_configs: [{action: labeldrop, regex: '(?i).*(password|token).*'}]
 remote_write:
 - url: https://storage.example.org/write
+  tls_config: {ca_file: tls/storage.pem}
 """
 RULES = """groups:
 - name: own
@@ -90,7 +91,8 @@ class Configuration(unittest.TestCase):
             self.write(name, text, mode)
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
                         "-days", "30", "-keyout", self.conf / "tls/key.pem", "-out", self.conf / "tls/cert.pem"], check=True, capture_output=True)
-        shutil.copy(self.conf / "tls/cert.pem", self.conf / "tls/ca.pem")
+        for name in ("ca", "storage"):
+            shutil.copy(self.conf / "tls/cert.pem", self.conf / f"tls/{name}.pem")
         self.give("tls/key.pem", 0, SERVICE.pw_gid, 0o640)
         self.rotation.write_text(f"{self.conf}/log/*.log {{\n  weekly\n  missingok\n  postrotate\n    systemctl kill -s HUP prometheus\n  endscript\n}}\n")
 
@@ -140,7 +142,7 @@ class Configuration(unittest.TestCase):
         "no query log": ("audit.query-log", lambda t: (t.change("prometheus.yml", "  query_log_file: log/query.log\n", ""))),
         "a query log that nobody rotates": ("audit.query-log-file", lambda t: t.rotation.write_text("")),
         "a password in the configuration": ("secrets.inline", lambda t: t.change("prometheus.yml", "password_file: secrets/password", "password: hunter2")),
-        "a variable": ("secrets.dead-variables", lambda t: t.change("prometheus.yml", "username: u", "username: ${USER_NAME}")),
+        "a variable": ("secrets.dead-variables", lambda t: t.change("prometheus.yml", "username: u", "username: '${USER_NAME}'")),
         "a token in a URL": ("secrets.exposed-parameters", lambda t: t.change("prometheus.yml", "/write", "/write?token=hunter2")),
         "a scrape in clear": ("tls.scrape", lambda t: t.change("prometheus.yml", "scheme: https", "scheme: http")),
         "remote storage in clear": ("tls.remote-write", lambda t: t.change("prometheus.yml", "https://storage", "http://storage")),
@@ -148,12 +150,14 @@ class Configuration(unittest.TestCase):
         "honor_labels": ("config.honor-labels", lambda t: t.change("prometheus.yml", "  scheme: https\n", "  scheme: https\n  honor_labels: true\n")),
         "a cheap hash": ("access.password-hashes", lambda t: t.change("web.yml", "$2y$10$", "$2y$05$")),
         "an old protocol": ("tls.protocol", lambda t: t.change("web.yml", "key_file: tls/key.pem}", "key_file: tls/key.pem, min_version: TLS10}")),
-        "an authority that is not there": ("config.startable", lambda t: (t.conf / "tls/ca.pem").unlink()),
+        "a job's authority that is not there": ("tls.files", lambda t: (t.conf / "tls/ca.pem").unlink()),
+        "the storage's authority that is not there": ("config.startable", lambda t: (t.conf / "tls/storage.pem").unlink()),
+        "rules that the service cannot read": ("config.startable", lambda t: t.give("rules/own.yml", 0, 0, 0o600)),
     }
     # Broken in these ways, Prometheus itself must refuse; in the others it must not.
-    REFUSED = {"an authority that is not there", "a key that the service cannot read"}
+    REFUSED = {"the storage's authority that is not there", "a key that the service cannot read", "rules that the service cannot read"}
     # One finding of the control about the configuration goes away with what it was about.
-    GOES_ALONG = {"no query log": {"audit.query-log-file"}, "a password in the configuration": {"secrets.file-permissions"}}
+    GOES_ALONG = {"a rule that loses its Alertmanager": {"tls.other-clients"}, "no query log": {"audit.query-log-file"}, "a password in the configuration": {"secrets.file-permissions"}}
 
     def allow(self, name, uid, rights):
         entries = [(0x01, 6, 0xFFFFFFFF), (0x02, rights, uid), (0x04, 4, 0xFFFFFFFF), (0x10, 6, 0xFFFFFFFF), (0x20, 4, 0xFFFFFFFF)]
@@ -170,6 +174,7 @@ class Configuration(unittest.TestCase):
     def test_broken_in_one_way_at_a_time(self):
         good = self.verdicts()
         for title, (control, spoil) in self.BREAKS.items():
+            self.make()
             with self.subTest(title):
                 spoil(self)
                 bad = self.verdicts()
@@ -182,11 +187,11 @@ class Configuration(unittest.TestCase):
                 self.assertEqual(self.verdicts(), good)
 
     def test_prometheus_agrees_about_what_starts(self):
-        for title in ("an authority that is not there", "a key that the service cannot read", "a variable", "a password file that is not there"):
+        for title in (*sorted(self.REFUSED), "a job's authority that is not there", "a variable", "a password file that is not there"):
+            self.make()
             with self.subTest(title):
                 self.BREAKS[title][1](self)
                 self.assertEqual(self.starts(), title not in self.REFUSED)
-                self.make()
 
     def test_a_mounted_image(self):
         image = self.directory / "image"
@@ -197,7 +202,7 @@ class Configuration(unittest.TestCase):
 
         def check():
             done = subprocess.run([COMMAND, "check", "--root", image, "--policy", policy, "--format", "json"], capture_output=True, text=True, timeout=60)
-            self.assertNotIn("root:", done.stdout)
+            self.assertNotIn("root:x:", done.stdout)
             return {row["id"]: row for row in json.loads(done.stdout)["controls"]}
 
         report = check()

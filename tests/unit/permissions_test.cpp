@@ -284,6 +284,15 @@ TEST_CASE("data.permissions") {
     CHECK(decide("data.permissions", host({unseen})).verdict == undecided);
 }
 
+namespace {
+
+NamedFile remote(NamedFile made) {
+    made.named.path = "remote_write[0].tls_config.ca_file";
+    return made;
+}
+
+}  // namespace
+
 TEST_CASE("tls.files: closed keys that the service can read; a certificate is public") {
     const Case cases[] = {
         {pass, regular(Use::key, 0640, 0, 108)},
@@ -291,7 +300,8 @@ TEST_CASE("tls.files: closed keys that the service can read; a certificate is pu
         {failed, regular(Use::key, 0600), "0600 root:root: prometheus cannot read it"},
         {failed, regular(Use::key, 0644), "0644 root:root: everyone can read it"},
         {failed, regular(Use::authority, 0666), "0666 root:root: everyone can write it"},
-        {none, missing(Use::key)},  // config.startable says so
+        {failed, missing(Use::authority), "missing: this job is never scraped"},
+        {none, remote(missing(Use::key))},  // config.startable says so
         {none, regular(Use::rules, 0666)},
     };
     check("tls.files", cases);
@@ -300,7 +310,8 @@ TEST_CASE("tls.files: closed keys that the service can read; a certificate is pu
 TEST_CASE("config.startable: what is missing at the start") {
     const auto config = with_text(regular(Use::configuration, 0644), "scrape_configs: []\n");
     CHECK(decide("config.startable", host({config})).verdict == pass);
-    for (const auto use : {Use::web, Use::authority, Use::certificate, Use::key}) CHECK(decide("config.startable", host({config, missing(use)})).verdict == failed);
+    for (const auto use : {Use::web, Use::authority, Use::certificate, Use::key}) CHECK(decide("config.startable", host({config, remote(missing(use))})).verdict == failed);
+    CHECK(decide("config.startable", host({config, missing(Use::authority)})).verdict == pass);  // of a job, which is left out
     for (const auto use : {Use::targets, Use::secret}) CHECK(decide("config.startable", host({config, missing(use)})).verdict != failed);
     CHECK(decide("config.startable", host({missing(Use::configuration)})).verdict == failed);
     const auto closed = decide("config.startable", host({with_text(regular(Use::configuration, 0600), "scrape_configs: []\n")}));
