@@ -77,6 +77,8 @@ enum class FileKind : std::uint8_t {
     rules,           // a rule file, or a list of rules or groups
     http_client,     // promtool --http.config.file
     targets,         // file_sd
+    nginx,           // not Prometheus' own: see nginx.hpp
+    oauth2_proxy,
 };
 std::string_view to_text(FileKind kind);
 std::optional<FileKind> file_kind(std::string_view name);

@@ -20,6 +20,9 @@ struct SiteOptions {
 /// One decision for every control that a proxy's configuration has a part in, in the catalogue's order.
 std::vector<FileDecision> judge_site(const nginx::Configuration& configuration, const SiteOptions& options = {});
 
+/// The kind of a text that is none of Prometheus' own: nginx, oauth2_proxy or unknown.
+prometheus::FileKind other_kind(std::string_view text);
+
 /// The settings of an oauth2-proxy: access.identity-provider and access.mfa. `now` decides whether an attestation still holds.
 std::vector<FileDecision> judge_identity(const std::string& path, std::string_view text, const SiteOptions& options, std::chrono::system_clock::time_point now);
 

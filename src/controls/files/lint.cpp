@@ -1,26 +1,70 @@
-// Texts → Report: the decisions of `judge` in the catalogue's words, so that every renderer can print them.
+// Texts → Report: the decisions of `judge` and of the proxy controls in the catalogue's words, so that every renderer can print them.
 
 #include <algorithm>
 
-#include "promwarden/lint.hpp"
+#include "../families.hpp"
+#include "promwarden/site.hpp"
 
 namespace promwarden {
 
+namespace {
+
+using prometheus::FileKind;
+
+/// What the files say together, control by control.
+class Gathered {
+public:
+    void add(std::vector<FileDecision> decisions) {
+        for (auto& [control, decision] : decisions) {
+            const auto found = std::ranges::find(all_, control, &FileDecision::control);
+            if (found == all_.end()) all_.push_back({control, std::move(decision)});
+            else found->decision = merge_of(std::move(found->decision), std::move(decision));
+        }
+    }
+    [[nodiscard]] Decision* of(std::string_view control) {
+        const auto found = std::ranges::find(all_, control, &FileDecision::control);
+        return found == all_.end() ? nullptr : &found->decision;
+    }
+
+private:
+    std::vector<FileDecision> all_;
+};
+
+std::vector<FileDecision> judge_other(const InputFile& file, FileKind kind, const LintOptions& options, std::chrono::system_clock::time_point now) {
+    SiteOptions site;
+    site.policy = options.policy;
+    site.only = options.only;
+    if (options.version) site.version = *options.version;
+    if (kind == FileKind::oauth2_proxy) return judge_identity(file.path, file.text, site, now);
+    return judge_site(*nginx::compile(nginx::read(file.path, file.text)), site);
+}
+
+}  // namespace
+
 Report lint(std::span<const InputFile> files, const LintOptions& options, std::chrono::system_clock::time_point now) {
     std::vector<prometheus::Document> documents;
-    documents.reserve(files.size());
-    for (const auto& file : files) documents.push_back(prometheus::read_document(file.path, file.text, options.as));
+    Gathered all;
+    for (const auto& file : files) {
+        auto kind = options.as.value_or(FileKind::unknown);
+        if (kind == FileKind::unknown || (kind != FileKind::nginx && kind != FileKind::oauth2_proxy)) {
+            auto document = prometheus::read_document(file.path, file.text, options.as);
+            if (document.kind == FileKind::unknown) kind = other_kind(file.text);
+            if (kind != FileKind::nginx && kind != FileKind::oauth2_proxy) documents.push_back(std::move(document));
+        }
+        if (kind == FileKind::nginx || kind == FileKind::oauth2_proxy) all.add(judge_other(file, kind, options, now));
+    }
+    all.add(judge(documents, options));
     Report report;
     report.time = now;
     if (options.policy != nullptr) {
         report.policy_path = options.policy->path;
         report.policy_sha256 = options.policy->sha256;
     }
-    for (auto& [id, decision] : judge(documents, options)) {
-        const auto* control = find_control(id);
-        if (control == nullptr) continue;
-        ControlReport row{.control = control, .decision = std::move(decision), .waiver = {}, .notice = {}};
-        row.mode = options.policy == nullptr ? Mode::enforce : options.policy->mode_of(id);
+    for (const auto& control : catalogue()) {
+        auto* decision = all.of(control.id);
+        if (decision == nullptr) continue;
+        ControlReport row{.control = &control, .decision = std::move(*decision), .waiver = {}, .notice = {}};
+        row.mode = options.policy == nullptr ? Mode::enforce : options.policy->mode_of(control.id);
         if (row.mode == Mode::off) row.decision = {Verdict::not_applicable, "the policy turns this control off", {}};
         report.controls.push_back(std::move(row));
     }

@@ -230,6 +230,25 @@ bool leads_to_prometheus(const nginx::Configuration& configuration, std::string_
     return proxy::looks_like(authority);
 }
 
+prometheus::FileKind other_kind(std::string_view text) {
+    if (nginx::read_identity(text)) return prometheus::FileKind::oauth2_proxy;
+    const auto configuration = nginx::compile(nginx::read("", text));
+    if (configuration->extent == nginx::Extent::none) return prometheus::FileKind::unknown;
+    // What is written first has to be the name of a directive: other formats hold statements of nginx as text.
+    const auto start = text.find_first_not_of(" \t\r\n");
+    for (auto rest = text.substr(start); !rest.empty();) {
+        const auto line = rest.substr(0, rest.find('\n'));
+        const auto first = line.find_first_not_of(" \t\r");
+        if (first != std::string_view::npos && line[first] != '#') {
+            const auto word = line.substr(first, line.find_first_of(" \t\r;{", first) - first);
+            const bool name = !word.empty() && std::ranges::all_of(word, [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; });
+            return name ? prometheus::FileKind::nginx : prometheus::FileKind::unknown;
+        }
+        rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    }
+    return prometheus::FileKind::unknown;
+}
+
 std::vector<std::string> password_files(const nginx::Configuration& configuration, const SiteOptions& options) {
     std::vector<std::string> files;
     for (const auto& way : proxy::Judge(configuration, options).ways())
