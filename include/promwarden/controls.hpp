@@ -59,6 +59,28 @@ enum class Part : std::uint16_t {
 constexpr Part operator|(Part a, Part b) { return static_cast<Part>(static_cast<std::uint16_t>(a) | static_cast<std::uint16_t>(b)); }
 constexpr bool includes(Part all, Part one) { return (static_cast<std::uint16_t>(all) & static_cast<std::uint16_t>(one)) != 0; }
 
+class FileVerdicts;
+
+/// A control's function. Those of the second form also look at what the configuration's texts say, which is judged once for all controls of an evaluation.
+class Decide {
+public:
+    using OverFacts = Decision (*)(const Policy&, const Facts&);
+    using OverFiles = Decision (*)(const Policy&, const Facts&, const FileVerdicts&);
+    constexpr Decide(std::nullptr_t) {}                                // NOLINT(google-explicit-constructor): a row of the catalogue names the function itself
+    constexpr Decide(OverFacts function) : over_facts_(function) {}    // NOLINT(google-explicit-constructor)
+    constexpr Decide(OverFiles function) : over_files_(function) {}    // NOLINT(google-explicit-constructor)
+
+    constexpr bool operator==(std::nullptr_t) const { return over_facts_ == nullptr && over_files_ == nullptr; }
+    [[nodiscard]] constexpr bool reads_files() const { return over_files_ != nullptr; }
+    Decision operator()(const Policy& policy, const Facts& facts, const FileVerdicts& files) const;
+    /// By itself: judges the texts for this one control.
+    Decision operator()(const Policy& policy, const Facts& facts) const;
+
+private:
+    OverFacts over_facts_ = nullptr;
+    OverFiles over_files_ = nullptr;
+};
+
 struct Control {
     std::string_view id;
     std::string_view title;
@@ -68,7 +90,7 @@ struct Control {
     std::string_view verified_by;
     std::string_view references;
     Part needs;
-    Decision (*decide)(const Policy&, const Facts&);  // null: this version does not decide it yet, and no report mentions it
+    Decide decide;  // null: this version does not decide it yet, and no report mentions it
 };
 
 /// Every control of the contract, in its order.

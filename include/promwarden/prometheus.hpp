@@ -174,6 +174,17 @@ std::string_view to_text(Shape shape);
 /// Shapes that grow with every release: only a near miss of a known key is called unknown.
 bool grows(Shape shape);
 
+// ---- files that a document names ------------------------------------------------------------------------------------
+
+struct NamedPath {
+    std::string text;  // as it is written: relative to the document's directory, a glob where the key takes one
+    const Key* key = nullptr;
+    yaml::Position at;
+    std::string path;  // "scrape_configs[0].basic_auth.password_file"
+};
+/// In the order of the document, at most 10,000.
+std::vector<NamedPath> named_files(const Document& document);
+
 // ---- regular expressions --------------------------------------------------------------------------------------------
 
 /// Whether a relabelling regular expression (RE2 syntax, anchored at both ends) matches each of the texts; nullopt where it does not compile.

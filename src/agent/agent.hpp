@@ -20,8 +20,6 @@ using EventSource = Handle<sd_event_source, sd_event_source_disable_unref>;
 void log_event(const Event& event);
 void log_problem(const std::string& text);
 
-/// Who made a change: asked at once, because the process will be gone soon.
-Actor actor_of(const firewall::Generation& generation);
 
 /// How changes of the table are noticed.
 enum class Watching : std::uint8_t { nothing, notifications, generation };
@@ -41,6 +39,7 @@ private:
     Result<> begin();
     Result<> load_in_force();
     void protect_without_policy();
+    void keep_start_guard();
     Result<> watch_signals();
     Result<> watch_trial();
     void on_trial_over();
@@ -68,8 +67,9 @@ private:
     void on_notifications();
     void on_generation_tick();
     void on_links();
-    void on_drift(const firewall::Change* change, Clock::time_point since, std::vector<std::string> what);
-    void heal(const firewall::Change* change, Clock::time_point since, const Event& drift);
+    void on_drift(const firewall::Change* change, Clock::time_point since);
+    void heal(const firewall::Change* change, Clock::time_point since, Event drift);
+    static void describe(Event& drift, const firewall::Change* change);
     Result<> restore(const firewall::Change* change);
     void prepare();
 
@@ -87,7 +87,7 @@ private:
     std::string certificate_metrics();
 
     // ---- status.cpp
-    Json status();
+    Json status();  // without its report
     std::string metrics();
 
     // ---- api.cpp
@@ -160,7 +160,7 @@ private:
     varlink::Subscribers watchers_;
     Fd inotify_;
     EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_,
-        certificates_source_, rotation_source_, clock_source_;
+        start_guard_source_, certificates_source_, rotation_source_, clock_source_;
     std::vector<EventSource> signals_;
 };
 

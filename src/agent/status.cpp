@@ -22,7 +22,6 @@ std::uint64_t packets(const std::vector<CounterValue>& counters, const std::stri
 }  // namespace
 
 Json Agent::status() {
-    const auto& now = report();
     const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_).count();
     Json agent{{"version", PROMWARDEN_VERSION}, {"pid", ::getpid()}, {"uptime_s", uptime}, {"policy_file", options_.policy}};
     agent["mode"] = policy() == nullptr ? "observe" : !in_force_ ? "observe" : to_text(in_force_->policy.mode);
@@ -48,7 +47,6 @@ Json Agent::status() {
     Json status{{"schema", "promwarden.status/1"}, {"agent", agent}, {"policy", policy_json}, {"firewall", firewall}, {"certificates", certificates()}};
     if (last_drift_) status["last_drift"] = to_json(*last_drift_);
     if (last_heal_) status["last_heal"] = to_json(*last_heal_);
-    status["report"] = to_json(now);
     return status;
 }
 

@@ -53,6 +53,7 @@ struct Options {
     std::string argument;  // the positional one; "" where it was left out
     std::vector<std::string> files;  // of lint
     std::string kind;                // of lint; "": what the content suggests
+    std::string root;                // of check; "": this host
 };
 
 struct Command;
@@ -87,7 +88,7 @@ Outcome cert_rotate_ca(const Options& options);
 
 /// What a command takes besides the options of all.
 enum Takes : unsigned { nothing = 0, text_or_json = 1, report_format = 2, output = 4, selection = 8, apply_options = 16, undo_options = 32, history_options = 64, lint_options = 128,
-                      force_option = 256, rekey_option = 512, overlap_option = 1024 };
+                      force_option = 256, rekey_option = 512, overlap_option = 1024, image_option = 2048 };
 
 struct Command {
     std::string_view name;      // "check"; "policy check" is a command of a command

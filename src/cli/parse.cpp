@@ -16,7 +16,7 @@ namespace {
 constexpr unsigned report_options = report_format | output | selection;
 
 constexpr std::array<Command, 17> commands{{
-    {"check", "", "observe once, evaluate, report", report_options, check},
+    {"check", "", "observe once, evaluate, report", report_options | image_option, check},
     {"plan", "", "the exact changes that apply would make, and the connections it would cut", text_or_json | output | selection, plan},
     {"apply", "", "make it so, then observe again and report", report_options | apply_options, apply},
     {"confirm", "", "keep what 'apply --confirm-within' made", nothing, confirm},
@@ -47,7 +47,7 @@ struct Option {
     void (*add)(CLI::App&, const std::string& name, const std::string& help, Options&, Words&);
 };
 
-constexpr std::array<Option, 14> specific{{
+constexpr std::array<Option, 15> specific{{
     {text_or_json, "--format", "FORMAT", "text or json", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
     {report_format, "--format", "FORMAT", "text, json, sarif, junit or openmetrics",
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
@@ -68,6 +68,8 @@ constexpr std::array<Option, 14> specific{{
     {undo_options, "--all", "", "what every apply changed", [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.all, help); }},
     {lint_options, "--as", "KIND", "instead of what the content suggests: prometheus, scrape-configs, web, rules, http-client, targets",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.kind, help); }},
+    {image_option, "--root", "DIR", "what lies on the disk of a mounted image or chroot, instead of this host",
+     [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.root, help)->check([](const std::string& word) { return word.empty() ? "a directory" : ""; }); }},
     {history_options, "--since", "TIME", "how far back: 1h, 7d", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.since, help); }},
     {history_options, "--control", "CONTROL", "this control only",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.control, help); }},

@@ -74,9 +74,12 @@ private:
     std::vector<const Waiver*> holding_, expired_;  // the first to expire first; the last expired first
 };
 
-ControlReport report_of(const Control& control, const Policy& policy, const Facts& facts) {
+ControlReport report_of(const Control& control, const Policy& policy, const Facts& facts, const FileVerdicts& files) {
     ControlReport report{&control, policy.mode_of(control.id), {}, {}, false, {}};
-    report.decision = report.mode == Mode::off ? not_applicable("switched off by the policy") : control.decide(policy, facts);
+    constexpr auto on_disk = Part::servers | Part::files | Part::proxy | Part::certificates | Part::containers;
+    if (report.mode == Mode::off) report.decision = not_applicable("switched off by the policy");
+    else if (!facts.root.empty() && !includes(on_disk, control.needs)) report.decision = not_applicable("a mounted image has no kernel, processes or answers of its own");
+    else report.decision = control.decide(policy, facts, files);
     if (report.decision.verdict == Verdict::fail)
         WaiverScale(policy.waivers, control.id, report.decision.findings, facts.now).weigh(report);
     return report;
@@ -84,8 +87,49 @@ ControlReport report_of(const Control& control, const Policy& policy, const Fact
 
 }  // namespace
 
+Decision Decide::operator()(const Policy& policy, const Facts& facts, const FileVerdicts& files) const {
+    return over_files_ != nullptr ? over_files_(policy, facts, files) : over_facts_(policy, facts);
+}
+
+Decision Decide::operator()(const Policy& policy, const Facts& facts) const {
+    if (over_files_ == nullptr) return over_facts_(policy, facts);
+    return over_files_(policy, facts, FileVerdicts(policy, facts));
+}
+
+Decision merge(std::span<Decision> parts) {
+    const auto rank = [](Verdict verdict) { return verdict == Verdict::fail ? 3 : verdict == Verdict::unknown ? 2 : verdict == Verdict::pass ? 1 : 0; };
+    Decision whole{Verdict::not_applicable, {}, {}};
+    for (const auto& part : parts)
+        if (rank(part.verdict) > rank(whole.verdict)) whole.verdict = part.verdict;
+    // The sentences of the worst first; an undecided part is worth a word beside a failure, a passed one is not.
+    for (const auto verdict : {whole.verdict, Verdict::unknown}) {
+        if (verdict != whole.verdict && whole.verdict != Verdict::fail) break;
+        for (const auto& part : parts)
+            if (part.verdict == verdict && !part.reason.empty() && !whole.reason.contains(part.reason))
+                whole.reason += (whole.reason.empty() ? "" : verdict == whole.verdict ? "; " : "; not decided: ") + part.reason;
+    }
+    for (auto& part : parts) std::ranges::move(part.findings, std::back_inserter(whole.findings));
+    return whole;
+}
+
 Decision unknown(const Error& error) { return {Verdict::unknown, error.text(), {}}; }
 Decision not_applicable(std::string reason) { return {Verdict::not_applicable, std::move(reason), {}}; }
+
+Decision combined(Decision one, Decision other) {
+    constexpr auto weight = [](Verdict verdict) {
+        switch (verdict) {
+            case Verdict::fail: return 3;
+            case Verdict::unknown: return 2;
+            case Verdict::pass: return 1;
+            case Verdict::not_applicable: return 0;
+        }
+        return 0;
+    };
+    if (weight(one.verdict) < weight(other.verdict)) std::swap(one, other);
+    std::ranges::move(other.findings, std::back_inserter(one.findings));
+    if (weight(other.verdict) > 0 && other.reason != one.reason) one.reason += "; " + other.reason;
+    return one;
+}
 
 std::size_t Report::count(Verdict verdict) const {
     return static_cast<std::size_t>(
@@ -96,11 +140,11 @@ std::size_t Report::waived() const { return static_cast<std::size_t>(std::ranges
 
 Report evaluate(const Policy& policy, const Facts& facts, std::span<const std::string> only) {
     Report report{facts.host, facts.now, policy.path, policy.sha256, {}};
-    for (const auto& control : catalogue()) {
-        if (control.decide == nullptr) continue;
-        if (!only.empty() && std::ranges::find(only, control.id) == only.end()) continue;
-        report.controls.push_back(report_of(control, policy, facts));
-    }
+    const auto chosen = [&](const Control& control) { return control.decide != nullptr && (only.empty() || std::ranges::find(only, control.id) != only.end()); };
+    const bool judged = std::ranges::any_of(catalogue(), [&](const Control& control) { return chosen(control) && control.decide.reads_files() && policy.mode_of(control.id) != Mode::off; });
+    const auto files = judged ? FileVerdicts(policy, facts) : FileVerdicts();
+    for (const auto& control : catalogue())
+        if (chosen(control)) report.controls.push_back(report_of(control, policy, facts, files));
     return report;
 }
 
