@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -58,12 +59,17 @@ Result<> make_base(const std::string& path, const char* group) {
     const auto* entry = ::getgrnam(group);
     if (entry == nullptr) return fail(Code::missing, "make directory", path, fmt::format("there is no group '{}' to read it", group));
     const auto id = entry->gr_gid;
-    TRY(list_trusted_directory(parent_of(path), "\n"));
-    if (::mkdir(path.c_str(), 0700) != 0) return fail_errno("make directory", path);
-    const Fd fd{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
-    if (!fd || ::fchown(*fd, static_cast<uid_t>(-1), id) != 0 || ::fchmod(*fd, 02750) != 0) {
+    const auto parent = parent_of(path);
+    TRY(list_trusted_directory(parent, "\n"));
+    // With its group and mode before it has its name: whoever finds it need not ask whether it was finished.
+    const auto unfinished = path + ".new";
+    ::rmdir(unfinished.c_str());
+    if (::mkdir(unfinished.c_str(), 0700) != 0) return fail_errno("make directory", unfinished);
+    const Fd fd{::open(unfinished.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)}, above{::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    if (!fd || !above || ::fchown(*fd, static_cast<uid_t>(-1), id) != 0 || ::fchmod(*fd, 02750) != 0 ||
+        ::renameat2(AT_FDCWD, unfinished.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) != 0 || ::fsync(*above) != 0) {
         const int error = errno;
-        ::rmdir(path.c_str());
+        ::rmdir(unfinished.c_str());
         return fail_errno("make directory", path, error);
     }
     return {};
