@@ -147,7 +147,7 @@ class Looking(CommandTest):
 
     def test_usage(self):
         for words in (["chekc"], ["check", "--only", "network.bypas"], ["plan", "--format", "sarif"], ["check", "--fail-on", "worst"], ["why"], ["why", "10.0.0.1:0"],
-                      ["apply", "--confirm-within", "soon"], ["policy"], ["explain", "network.bypas"], ["check", "--only", "data.encryption"]):
+                      ["apply", "--confirm-within", "soon"], ["policy"], ["explain", "network.bypas"]):
             self.command(*words, status=2)
         self.assertIn("did you mean 'check'?", self.command("chekc", status=2).stderr)
         self.assertIn("network.bypass", self.command("explain", "network.bypas", status=2).stderr)
