@@ -8,6 +8,7 @@
 #include "promwarden/controls.hpp"
 #include "promwarden/firewall.hpp"
 #include "promwarden/plan.hpp"
+#include "promwarden/probe.hpp"
 #include "promwarden/state.hpp"
 
 namespace promwarden {
@@ -20,6 +21,25 @@ struct ApplyRequest {
     pid_t caller = 0;                                   // whose ancestors' connections must survive; 0: nobody's
 };
 
+/// What must be in force at a start, whoever asks.
+struct Remembered {
+    std::optional<Candidate> candidate;  // the trial that still runs, or the policy accepted last; nullopt: there is none
+    bool trial = false;                  // it waits to be confirmed
+    bool ended = false;                  // a trial was over, and has been ended
+    bool lost = false;                   // a policy was accepted, and cannot be read any more
+    std::vector<Error> problems;         // on the way to it
+};
+
+/// Whether an observation asks live endpoints where a control needs it: that can take seconds.
+enum class Asking : std::uint8_t { yes, no };
+
+/// Where Prometheus and its proxy should answer, and who would, as the kernel has it now.
+Result<std::vector<probe::Target>> live_targets(const Policy& policy, const Facts& facts);
+/// Asks them all, at most that long. Evidence only where the sockets are the same, with the same holders, before and after.
+Result<live::Facts> ask_endpoints(const probe::ClientOptions& options, const Policy& policy, const Facts& facts, std::chrono::milliseconds limit);
+/// Puts what was learned where the controls look for it.
+void add_live(Facts& facts, Result<live::Facts> live);
+
 class Engine {
 public:
     /// `socket`: an nf_tables socket kept from an earlier life.
@@ -28,7 +48,9 @@ public:
     // ---- looking
 
     /// The facts that these controls need (empty: all). What could not be observed is an error in its place.
-    Facts observe(const Policy& policy, std::span<const std::string> only = {});
+    Facts observe(const Policy& policy, std::span<const std::string> only = {}, Asking asking = Asking::yes);
+    /// The same of a mounted image or chroot: what lies on its disk, and nothing of this host.
+    static Result<Facts> observe_image(const Policy& policy, const std::string& root);
     /// As observe, and what an apply must ask besides: who holds the ports, whose connections would end.
     Facts observe_for_apply(const Policy& policy);
     /// What stands between these facts and the policy. Pure.
@@ -46,22 +68,40 @@ public:
     /// Ends a trial whose time is over; the policy before it is in force again. Says whether there was one.
     Result<bool> settle();
 
+    // ---- at a start: the early program, the agent, and the server's own start
+
+    /// What was in force when everything stopped. A trial whose time is over is ended; where the disk refuses that, the policy before it is named all the same.
+    Remembered remember();
+    /// The same for whoever only looks: nothing is ended.
+    Remembered recall() const;
+    /// Whether the live table guards as that says; the error names the first differences. Interfaces that came or went while nobody followed them are no difference.
+    Result<> verify(const Remembered& remembered);
+    /// Closes what the lost policy guarded to everything but loopback. True where something had to change.
+    Result<bool> close_ports();
+    /// Makes the drop-in for the server's start what the policy means (null: none), and has the service manager read it. True where something had to change.
+    Result<bool> place_start_guard(const Policy* policy);
+
     // ---- for the agent, which stays
 
     /// Brings the table to what a policy means (null: no table), against whatever the kernel holds now. True where something had to change.
     Result<bool> enforce(const Policy* policy);
     /// Forgets what was seen, so that the next look reads everything.
     void distrust() { live_.reset(); }
-    /// Brings what is remembered up to date with a change that was announced, without reading large sets again.
-    Result<> follow(const firewall::Change& change);
+    /// Brings what is remembered up to date with a change that was announced, without asking the kernel where that will do.
+    void follow(const firewall::Change& change);
     /// The prepared table was loaded: it holds what was last seen.
     Result<> restored();
     /// A generation that somebody else made without touching our table.
     void passed(std::uint32_t generation);
+    /// How to reach the probe's worker.
+    void set_probe(probe::ClientOptions options) { probe_ = std::move(options); }
+    [[nodiscard]] const probe::ClientOptions& probe() const { return probe_; }
     void set_ownership(firewall::Ownership ownership) { ownership_ = ownership; }
     /// Somebody follows the links and will say when they changed; until then they need not be asked again.
     void set_links_watched(bool watched) { links_watched_ = watched; }
     void links_changed() { links_.reset(); }
+    /// Our own mounts may hide parts of the host: files are looked at as the first process sees them.
+    void set_confined(bool confined) { confined_ = confined; }
 
     [[nodiscard]] firewall::Kernel& kernel() { return kernel_; }
     [[nodiscard]] const State& state() const { return state_; }
@@ -72,14 +112,19 @@ private:
     Result<> look();
     Result<FirewallFacts> firewall_facts();
     Facts observe_filter();
+    void observe_foreign(const Policy& policy, Part needs, Facts& facts);
+    static void observe_servers(const Policy& policy, Facts& facts);
     Result<> refuse(const Candidate& candidate, const ApplyRequest& request, const Facts& facts, const Plan& plan);
     Result<Plan> return_to(const std::optional<Candidate>& candidate);
+    Result<Ruleset> closed_ruleset() const;
 
     State state_;
+    probe::ClientOptions probe_;
     firewall::Kernel kernel_;
     std::optional<firewall::Live> live_;  // what the table was, as of its generation
     std::optional<firewall::Ownership> ownership_;  // unset: as the table is
     bool links_watched_ = false;
+    bool confined_ = false;
     std::optional<std::vector<Link>> links_;        // kept only while somebody watches them
 };
 

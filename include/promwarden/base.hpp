@@ -116,6 +116,9 @@ struct File {
 /// The text of a regular file, at most `limit` bytes. FIFOs, devices and directories are refused before they are opened.
 Result<File> read_file(const std::string& path, std::size_t limit);
 
+/// Opens one for reading by the same rules, for a reader that needs only parts of it.
+Result<Fd> open_regular(const std::string& path);
+
 /// As read_file, for files we obey: refused (Code::untrusted) where anyone but root (or, for a caller who is not root, that caller) could write the file or
 /// replace any component of its path, symbolic links on the way included. More than 40 links are a loop (ELOOP).
 Result<File> read_trusted_file(const std::string& path, std::size_t limit);

@@ -3,9 +3,12 @@
 /// A part that could not be observed is an Error in its place, never an empty value: "nothing there" and "could not look" are different answers.
 #pragma once
 
+#include <map>
 #include <set>
 
+#include "promwarden/certificate.hpp"
 #include "promwarden/files.hpp"
+#include "promwarden/live.hpp"
 #include "promwarden/proxy.hpp"
 #include "promwarden/ruleset.hpp"
 #include "promwarden/server.hpp"
@@ -38,19 +41,31 @@ struct FirewallFacts {
     std::vector<CounterValue> counters;
 };
 
+/// Our drop-ins that let a server start only behind the guard.
+struct StartGuards {
+    std::string directory;                       // where the service manager would read a new one
+    std::map<std::string, std::string> present;  // path → text, of every unit and in every directory
+    bool operator==(const StartGuards&) const = default;
+};
+
 struct Facts {
     std::chrono::system_clock::time_point now;
     std::string host;
+    std::string root;  // of a mounted image or chroot that was looked at instead of this host; "" for this host
     std::optional<uid_t> probe_user;  // of promwarden-probe's account, where it exists
     Result<FirewallFacts> firewall = FirewallFacts{};
     Result<std::vector<Bypass>> bypasses = std::vector<Bypass>{};
     Result<std::vector<Listener>> listeners = std::vector<Listener>{};
     Result<std::vector<Connection>> connections = std::vector<Connection>{};
     Result<std::vector<Link>> links = std::vector<Link>{};
-    Result<std::vector<Server>> servers = std::vector<Server>{};
+    Result<std::vector<Server>> servers = std::vector<Server>{};  // that of the policy's unit first, whether it runs or not
+    Result<ContainerFacts> containers = ContainerFacts{};
+    Result<std::optional<StartGuards>> start_guards = std::nullopt;  // nullopt: not looked for, or no service manager here to read them
     Result<FileFacts> files = FileFacts{};
     Result<StorageFacts> storage = StorageFacts{};
     Result<ProxyFacts> proxy = ProxyFacts{};
+    std::optional<Result<live::Facts>> live;  // nullopt: nobody was asked
+    Result<CertificateFacts> certificates = CertificateFacts{};
     bool links_watched = false;  // somebody follows them as they come and go, so that the ruleset need not guess by name
 };
 

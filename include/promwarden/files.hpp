@@ -130,7 +130,6 @@ struct ServerFiles {
     std::string server;    // Server::name
     std::string version;   // Server::version
     Identity identity;     // as whom it opens them
-    bool runs_as_root = false;
     std::vector<NamedFile> files;  // the configuration first, if there is one
     std::vector<std::string> left_out;  // what a limit kept from being looked at
     std::optional<Error> problem;  // why its configuration is not known
@@ -154,7 +153,6 @@ struct FileFacts {
     std::vector<RuledFile> ruled;
     std::vector<LogRotation> rotations;
     AccountTable accounts;
-    bool image = false;  // a mounted image or chroot: nothing of it runs
 };
 
 // ---- storage --------------------------------------------------------------------------------------------------------
@@ -178,7 +176,7 @@ struct StoragePath {
 struct SwapArea {
     std::string name;               // "/dev/dm-1", "/swapfile"
     std::vector<StorageLeaf> leaves;
-    bool volatile_memory = false;   // zram, or a key that is new at every boot
+    bool volatile_memory = false;   // compressed memory (zram): nothing is written to a disk
     std::optional<Error> problem;
 };
 

@@ -155,19 +155,33 @@ private:
     std::chrono::steady_clock::time_point last_commit_{};
 };
 
-/// One change of a ruleset by somebody, as the kernel announces it.
+/// Something in our table that a change touched.
+struct Announcement {
+    enum class Kind : std::uint8_t { table, chain, rule, set, element, counter, flowtable } kind = Kind::table;
+    bool added = false;
+    std::string name;                   // of a rule its chain, of an element its set
+    std::vector<std::uint8_t> message;  // of a rule: the kernel's own, read when somebody asks what it says
+};
+
+/// One change of a ruleset by somebody, as the kernel announces it. Cheap to make: it is on the way from a drift to its undoing.
 struct Change {
     Generation generation;
     std::uint32_t port_id = 0;    // of the socket that made it
     bool ours = false;            // it touched our table
     bool table_removed = false;
     bool foreign_rules = false;   // it touched another table
-    std::size_t foreign_elements = 0;        // of sets there, added or removed
-    std::vector<std::string> what;           // "rule guard_pre deleted", at most 20
+    std::size_t foreign_elements = 0;            // of sets there, added or removed
+    std::vector<Announcement> announcements;     // of our table, in order; several elements of one set in a row are one
     std::map<std::string, PackedKeys> added_elements, removed_elements;  // by set of our table
-    std::vector<std::string> replaced_sets;  // deleted, whether or not made again
-    bool incomplete = false;      // more elements than are remembered
+    bool incomplete = false;      // more than is remembered
 };
+
+/// "rule of chain guard_pre deleted: …", at most 20.
+std::vector<std::string> describe(const Change& change);
+
+/// Brings `live` up to date with a change of rules and elements, without asking the kernel. False where that cannot be done (it is not the next generation, sets or
+/// chains came or went, elements are not known): `live` is then of no more use.
+bool follow(Live& live, const Change& change);
 
 /// The multicast group of nf_tables. A listener makes other tools' large loads cost the kernel memory, so it can be left.
 class Monitor {

@@ -1,6 +1,6 @@
 /// host — observe: what the kernel says about interfaces, sockets, processes, and the ways around the packet filter.
 ///
-/// Owns no state but LinkMonitor's. Reads netlink (rtnetlink, sock_diag) and /proc, never a text file of /proc/net. Promises: a part that could not be observed
+/// Owns no state but LinkMonitor's. Reads netlink (rtnetlink, sock_diag), /proc and systemd's bus; the text files of /proc/net only for the namespaces of others. Promises: a part that could not be observed
 /// is an Error, never an empty list; a dump that the kernel marks as interrupted is read again, up to 10 times, then Code::stale. Everything is about the network
 /// namespace of the calling thread. Nothing here changes the host. Never decides a control: it says what is there and what the guard does about it.
 ///
@@ -78,6 +78,32 @@ struct PortHolder {
 /// the unit files below `root` are asked which of them names the port; `proc` tells which processes are in another pid namespace.
 std::vector<PortHolder> port_holders(std::span<const Listener> listeners, std::span<const PortRange> ports, std::string_view unit, const std::string& root = "",
                                      const std::string& proc = "/proc");
+
+// ---- files and storage ----------------------------------------------------------------------------------------------
+
+/// Where to look: `root` is "" for this host, else a mounted image or chroot that nothing leads out of.
+struct Places {
+    std::string root, proc = "/proc", sys = "/sys";
+    pid_t seen_from = 0;  // the process that sees the host's mounts, where ours may hide some; 0: we do
+};
+
+/// Every file that the unit and configuration of the servers of kind `unit` name, the [[file]] rules of the policy, and how logs are rotated. Where there is no
+/// such server: what the policy names, or /etc/prometheus/prometheus.yml. Relative names resolve as Prometheus resolves them.
+/// Opens nothing but regular files, none on a file system that may hang, and the text only of configuration. A name that somebody but root could have written is
+/// followed no further than the service's own user could go. At most 2,000 files and 64 MiB a server.
+Result<FileFacts> read_files(const Policy& policy, std::span<const Server> servers, const Places& places = {});
+
+/// What holds the bytes of the databases and logs in `files`, and of swap.
+StorageFacts read_storage(const FileFacts& files, const Places& places = {});
+// ---- servers --------------------------------------------------------------------------------------------------------
+/// Every Prometheus on this host: that of `unit` first, whether it runs or not, then those in containers, then what only looks like one. `listeners` are those of our
+/// network namespace. Whom it believes is in server.hpp; a stranger's or a container's paths are never opened. systemd is asked over its bus; where it does not
+/// run, the unit's files are read, and a Prometheus that root or the unit's user started outside of any unit takes the unit's place. `live_flags` are not filled.
+Result<std::vector<Server>> read_servers(const std::string& unit, std::span<const Listener> listeners, const std::string& proc = "/proc");
+/// The server that a mounted image would start, from its files. No link leads out of `root`.
+Server read_server_below(const std::string& unit, const std::string& root);
+/// Containers as their engines keep them below `root`, and every way that publishes one of their ports: configuration, proxy processes, translating rules.
+ContainerFacts read_containers(const firewall::ForeignRules& foreign, const std::string& root = "", const std::string& proc = "/proc");
 
 // ---- the reverse proxy ----------------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ struct LintOptions {
     std::optional<prometheus::Version> version;  // judge keys by this version instead of by all from 2.42 on
     std::optional<prometheus::FileKind> as;      // instead of the kind that the content suggests
     std::vector<std::string> only;               // control ids; empty: all
+    std::string main_file;                       // not empty: the documents are one server's whole configuration, which begins with this one. What they leave out is left out
+    std::vector<std::uint16_t> own_ports = {9090};  // where that server listens
 };
 
 struct InputFile {
@@ -32,11 +34,10 @@ std::vector<FileDecision> judge(std::span<const prometheus::Document> documents,
 /// What the texts in the facts say, server by server, each by its own version. Where the files could not be observed, every decision is unknown.
 class FileVerdicts {
 public:
-    /// `only`: ids of controls; empty: none is judged. Without it, all are.
+    /// Nothing was judged: every decision is not-applicable.
+    FileVerdicts() = default;
     FileVerdicts(const Policy& policy, const Facts& facts);
-    FileVerdicts(const Policy& policy, const Facts& facts, std::span<const std::string_view> only);
 
-    /// Of a control that was asked for.
     [[nodiscard]] const Decision& of(std::string_view control) const;
 
 private:

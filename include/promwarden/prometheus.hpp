@@ -101,6 +101,20 @@ yaml::Position in_file(const Document& document, yaml::Position at);
 /// `as` overrides the kind that the content suggests.
 Document read_document(std::string path, std::string_view text, std::optional<FileKind> as = {});
 
+// ---- web.yml, edited ------------------------------------------------------------------------------------------------
+
+/// What web.yml says about the server's certificate and its clients'. Paths are as they are written: relative ones start at the file's directory.
+struct WebTls {
+    std::string cert_file, key_file, client_auth_type, client_ca_file;
+    bool inline_pair = false;  // `cert` or `key` hold PEM themselves
+};
+/// Code::invalid where it is not what Prometheus would read.
+Result<WebTls> read_web_tls(const std::string& path, std::string_view text);
+
+/// The text with those values of `wanted` that are not empty. Everything else survives byte for byte: other keys, their order, comments, line ends. Refused
+/// where that cannot be promised: what is written in a form that is not edited, what an alias would change elsewhere, what holds a pair itself.
+Result<std::string> edit_web_tls(const std::string& path, std::string_view text, const WebTls& wanted);
+
 // ---- schema ---------------------------------------------------------------------------------------------------------
 
 /// A version as 100 * major + minor: 2.42 is 242.
@@ -161,6 +175,17 @@ const Key* find_home(std::string_view name);
 std::string_view to_text(Shape shape);
 /// Shapes that grow with every release: only a near miss of a known key is called unknown.
 bool grows(Shape shape);
+
+// ---- files that a document names ------------------------------------------------------------------------------------
+
+struct NamedPath {
+    std::string text;  // as it is written: relative to the document's directory, a glob where the key takes one
+    const Key* key = nullptr;
+    yaml::Position at;
+    std::string path;  // "scrape_configs[0].basic_auth.password_file"
+};
+/// In the order of the document, at most 10,000.
+std::vector<NamedPath> named_files(const Document& document);
 
 // ---- regular expressions --------------------------------------------------------------------------------------------
 

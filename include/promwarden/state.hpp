@@ -22,7 +22,7 @@ std::expected<Candidate, Diagnostics> load_candidate(const std::string& path, co
 /// A policy that returns to the one before unless somebody confirms it in time. The deadline holds for one boot: after another, nobody can have confirmed.
 struct Trial {
     Candidate candidate;
-    std::string boot;                     // /proc/sys/kernel/random/boot_id
+    std::string boot;                     // a mark that no restart of the machine survives
     std::chrono::nanoseconds deadline{};  // of CLOCK_BOOTTIME, which no one can set back
 };
 /// Time left, zero or less when it is over.
@@ -36,6 +36,8 @@ public:
     static State at(std::string directory) { return State(std::move(directory)); }
 
     [[nodiscard]] const std::string& directory() const { return directory_; }
+    /// Whether it is the host's own. State elsewhere is that of a second instance (a laboratory, a test), which leaves the host's units alone.
+    [[nodiscard]] bool usual() const { return directory_ == "/var/lib/promwarden"; }
 
     /// Excludes other writers until the descriptor is closed; waits up to ten seconds (Code::conflict).
     Result<Fd> lock() const;

@@ -210,9 +210,10 @@ public:
 
     /// A call with `more`: `each` gets every reply and returns whether to go on. Ends without error after the last reply or when `each`
     /// says so; a signal handler that ran ends it with EINTR. `waiting` is the signal mask while waiting: signals that are blocked
-    /// otherwise arrive there and cannot be missed.
+    /// otherwise arrive there and cannot be missed. With a `timeout`, for all replies together, signals do not count.
     std::expected<void, CallError> stream(std::string_view method, const Json& parameters,
-                                          const std::function<bool(const Json& reply)>& each, const sigset_t* waiting = nullptr);
+                                          const std::function<bool(const Json& reply)>& each, const sigset_t* waiting = nullptr,
+                                          std::optional<std::chrono::milliseconds> timeout = {});
 
 private:
     using Deadline = std::optional<std::chrono::steady_clock::time_point>;

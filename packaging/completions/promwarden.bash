@@ -12,7 +12,7 @@ _promwarden() {
     done
 
     case $previous in
-        --policy|--output|--socket|--state) compopt -o default; return ;;
+        --policy|--output|--socket|--state|--root) compopt -o default; return ;;
         --format) words='text json sarif junit openmetrics' ;;
         --fail-on) words='critical high medium low' ;;
         --only|--control) words=$(_promwarden_controls) ;;
@@ -23,7 +23,8 @@ _promwarden() {
                 '') words="$commands $options --version" ;;
                 lint)
                     case $current in -*) words="$options $report --as" ;; *) compopt -o default; return ;; esac ;;
-                check|plan|status) words="$options $report" ;;
+                check) words="$options $report --root" ;;
+                plan|status) words="$options $report" ;;
                 apply) words="$options $report --confirm-within --force" ;;
                 undo) words="$options --format --output --all" ;;
                 history) words="$options --format --output --since --control" ;;

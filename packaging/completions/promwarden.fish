@@ -28,6 +28,7 @@ complete -c promwarden -l format -xa 'text json sarif junit openmetrics' -d 'For
 complete -c promwarden -l output -rF -d 'Write the report to a file'
 complete -c promwarden -n "$used check plan apply status lint" -l only -xa '(__promwarden_controls)' -d 'This control only'
 complete -c promwarden -n "$used check plan apply status lint" -l fail-on -xa 'critical high medium low' -d 'Lowest severity that decides the exit status'
+complete -c promwarden -n "$used check; and not $used policy" -l root -ra '(__fish_complete_directories)' -d 'A mounted image instead of this host'
 complete -c promwarden -n "$used apply" -l confirm-within -xa '60s 5m' -d 'Undo unless confirmed in time'
 complete -c promwarden -n "$used apply" -l force -d 'Apply against a refusal'
 complete -c promwarden -n "$used lint" -F

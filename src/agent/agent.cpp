@@ -66,6 +66,7 @@ Result<> Agent::run() {
 }
 
 Result<> Agent::begin() {
+    engine_.set_confined(true);
     TRY(load_in_force());
     // The table is right from here on; everything below only keeps it so and talks about it.
     TRY(watch_signals());
@@ -76,34 +77,26 @@ Result<> Agent::begin() {
     links_source_.reset(source);
     TRY(watch_trial());
     TRY(watch_disk());
+    TRY(watch_clock());
     compare_disk();
     arm_recheck();
     std::optional<gid_t> group;
     if (const auto* entry = ::getgrnam("promwarden"); entry != nullptr) group = entry->gr_gid;
     server_ = TRY(varlink::Server::start(loop_.get(), TRY(varlink::listen(options_.socket, group)), service()));
+    if (rotates()) once<&Agent::on_certificates_due>(certificates_source_, 1s, 100ms);  // whatever an earlier life left unfinished
     return {};
 }
 
 /// The last accepted policy, or the trial that is still running, or, where that is lost, its ports closed.
 Result<> Agent::load_in_force() {
-    if (const auto ended = engine_.settle(); ended && *ended) {
+    auto remembered = engine_.remember();
+    for (const auto& problem : remembered.problems) log_problem(problem.text());
+    if (remembered.ended)
         record(event(Event::Kind::undo, policy_subject(options_.policy), "confirmed in time", "the trial was not confirmed; the policy before it is in force"));
-    } else if (!ended) {
-        log_problem(ended.error().text());
-    }
-    auto trial = engine_.state().trial();
-    if (!trial) log_problem(trial.error().text());
-    auto accepted = engine_.state().accepted();
-    if (!accepted) log_problem(accepted.error().text());
-    if (trial && *trial) {
-        in_force_ = std::move((*trial)->candidate);
-        trial_ = true;
-    } else if (accepted && *accepted) {
-        in_force_ = std::move(**accepted);
-    } else {
-        protect_without_policy();
-        return {};
-    }
+    if (remembered.lost) protect_without_policy();
+    if (!remembered.candidate) return {};
+    in_force_ = std::move(remembered.candidate);
+    trial_ = remembered.trial;
     engine_.set_links_watched(true);
     choose_ownership(policy_in_force());
     if (!enforcing()) return {};
@@ -114,20 +107,23 @@ Result<> Agent::load_in_force() {
         record(event(Event::Kind::apply, policy_subject(in_force_->policy.path), "in force", "loaded at start"));
     }
     prepare();
+    once<&Agent::keep_start_guard>(start_guard_source_, 0s, 1ms);  // not now: whoever waits for us waits for the network, too
     return {};
 }
 
 void Agent::protect_without_policy() {
-    const auto ports = engine_.state().guarded_ports();
-    if (ports && ports->empty()) return;  // nothing was ever accepted: observe only
-    constexpr std::uint16_t prometheus = 9090;
-    auto& kernel = engine_.kernel();
-    const auto live = kernel.read(firewall::Elements::none);
-    const auto done = !live ? Result<firewall::Live>(std::unexpected(live.error()))
-                            : kernel.commit(*live, firewall::closed(ports ? std::span(*ports) : std::span(&prometheus, 1)), firewall::ownership_of(*live));
+    const auto done = engine_.close_ports();
     auto told = event(Event::Kind::policy, policy_subject(options_.policy), "the accepted policy", "it is lost; its ports are closed to everything but loopback until the next apply");
     if (!done) told.observed = fmt::format("it is lost, and its ports could not be closed: {}", done.error().text());
     record(told);
+}
+
+/// The server's own start goes on asking for the guard, whoever removed that.
+void Agent::keep_start_guard() {
+    if (!enforcing() || trial_) return;
+    const auto done = engine_.place_start_guard(&in_force_->policy);
+    if (!done) log_problem(done.error().text());
+    if (done && *done) record(event(Event::Kind::apply, fmt::format("unit {}", in_force_->policy.prometheus.unit), "starts only behind the guard", "its drop-in was written again"));
 }
 
 // ---- what wakes it --------------------------------------------------------------------------------------------------
@@ -190,6 +186,7 @@ void Agent::return_to_accepted() {
     }
     prepare();
     report_.reset();
+    arm_certificates(0s);
 }
 
 void Agent::arm_recheck() {
@@ -207,6 +204,7 @@ void Agent::recheck() {
         const auto done = engine_.enforce(&in_force_->policy);
         if (!done) log_problem(done.error().text());
         if (done && *done) record(event(Event::Kind::heal, fmt::format("table inet {}", table_name), "the policy's ruleset", "restored by a full check"));
+        keep_start_guard();
     }
     if (watching_ == Watching::generation)
         if (const auto watched = watch_table(); !watched) log_problem(watched.error().text());
@@ -292,6 +290,7 @@ void Agent::accept_in_force() {
     record(event(Event::Kind::apply, policy_subject(in_force_->policy.path), "in force", trial_ ? "on trial until it is confirmed" : "in force"));
     compare_disk();
     arm_recheck();
+    arm_certificates(0s);
 }
 
 void Agent::accept_soon() {
@@ -333,7 +332,9 @@ const Report& Agent::report() {
     if (report_ && Clock::now() - reported_ < report_age) return *report_;
     static const Policy nothing;
     const auto& subject = policy() == nullptr ? nothing : *policy();
-    report_ = evaluate(subject, engine_.observe(subject));
+    const auto facts = engine_.observe(subject);
+    report_ = evaluate(subject, facts);
+    certificate_facts_ = facts.certificates ? std::optional(*facts.certificates) : std::nullopt;
     reported_ = Clock::now();
     return *report_;
 }

@@ -1,7 +1,11 @@
 // The agent's parts and what they share.
 #pragma once
 
+#include <deque>
+
 #include <systemd/sd-event.h>
+
+#include <nlohmann/json.hpp>
 
 #include "promwarden/agent.hpp"
 #include "promwarden/host.hpp"
@@ -16,8 +20,6 @@ using EventSource = Handle<sd_event_source, sd_event_source_disable_unref>;
 void log_event(const Event& event);
 void log_problem(const std::string& text);
 
-/// Who made a change: asked at once, because the process will be gone soon.
-Actor actor_of(const firewall::Generation& generation);
 
 /// How changes of the table are noticed.
 enum class Watching : std::uint8_t { nothing, notifications, generation };
@@ -37,6 +39,7 @@ private:
     Result<> begin();
     Result<> load_in_force();
     void protect_without_policy();
+    void keep_start_guard();
     Result<> watch_signals();
     Result<> watch_trial();
     void on_trial_over();
@@ -64,13 +67,27 @@ private:
     void on_notifications();
     void on_generation_tick();
     void on_links();
-    void on_drift(const firewall::Change* change, Clock::time_point since, std::vector<std::string> what);
-    void heal(const firewall::Change* change, Clock::time_point since, const Event& drift);
+    void on_drift(const firewall::Change* change, Clock::time_point since);
+    void heal(const firewall::Change* change, Clock::time_point since, Event drift);
+    static void describe(Event& drift, const firewall::Change* change);
     Result<> restore(const firewall::Change* change);
     void prepare();
 
+    // ---- certificates.cpp: what is due, in a child
+    [[nodiscard]] bool rotates() const;
+    Result<> watch_clock();
+    void on_clock_set();
+    void arm_certificates(std::chrono::seconds at_least);
+    void on_certificates_due();
+    void run_next_job();
+    void on_rotation_output();
+    void finish_job(const Json& answer);
+    void on_rotate(varlink::Call call);
+    Json certificates();
+    std::string certificate_metrics();
+
     // ---- status.cpp
-    Json status();
+    Json status();  // without its report
     std::string metrics();
 
     // ---- api.cpp
@@ -125,6 +142,16 @@ private:
     std::optional<Clock::time_point> open_since_;  // drift that waits to be healed
     Clock::time_point last_good_ = Clock::now();
 
+    struct Job {
+        Json request;
+        std::optional<varlink::Call> call;  // nobody: the timer asked
+    };
+    std::deque<Job> jobs_;  // the first is the one that runs
+    pid_t rotating_ = 0;
+    Fd rotation_output_, clock_;
+    std::string rotation_said_;
+    std::optional<CertificateFacts> certificate_facts_;  // of the last report
+
     std::optional<Report> report_;
     Clock::time_point reported_{};
     std::optional<Event> last_drift_, last_heal_;
@@ -132,7 +159,8 @@ private:
     std::unique_ptr<varlink::Server> server_;
     varlink::Subscribers watchers_;
     Fd inotify_;
-    EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_;
+    EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_,
+        start_guard_source_, certificates_source_, rotation_source_, clock_source_;
     std::vector<EventSource> signals_;
 };
 

@@ -17,7 +17,7 @@ constexpr std::string_view description = R"(# What promwarden knows of this host
 # Objects follow the schemas promwarden.status/1, promwarden.report/1, promwarden.plan/1 and promwarden.event/1.
 interface io.promwarden
 
-# The agent's view: policy, packet filter with its counters, last drift and heal, the report
+# The agent's view: policy, packet filter with its counters, last drift and heal, the report. With `more` the report comes in parts, as Report's
 method Status() -> (status: object)
 
 # A report of these controls (none named: all). With `more` it comes in parts, each with some of the controls
@@ -38,7 +38,13 @@ method Explain(control: ?string) -> (controls: []object)
 # OpenMetrics
 method Metrics() -> (text: string)
 
-# Takes the policy on disk and makes it so. With confirm_within (seconds) it returns to the one before unless Confirm comes. Root only
+# The certificates that the policy names: what is published, when it is due, whether it is served
+method Certificates() -> (certificates: []object)
+
+# Renews a certificate of the policy now, or puts a new local authority in the place of the old one. Root only
+method Rotate(name: ?string, rekey: ?bool, force: ?bool, authority: ?bool, until_overlap: ?bool) -> (rotations: []object, step: ?string)
+
+# Takes the policy on disk and makes it so. With confirm_within (seconds) it returns to the one before unless Confirm comes. With `more` the report comes in parts. Root only
 method Apply(force: ?bool, confirm_within: ?int) -> (plan: object, report: object)
 
 # Keeps what is on trial. Root only
@@ -53,18 +59,42 @@ method Reload() -> (plan: object)
 error PolicyInvalid(text: string)
 error Refused(text: string)
 error Failed(text: string)
+# The agent itself lacks a privilege, as in a container without CAP_NET_ADMIN
+error NotPermitted(text: string)
 error NothingPending(text: string)
 error NoPolicy(text: string)
 error ReplyTooLarge(limit: int)
 error TooManyConnections()
 )";
 
-constexpr std::size_t controls_in_part = 16;
+constexpr std::size_t findings_in_part = 500;  // but always one control, which has at most a thousand
 constexpr std::size_t events_in_part = 200;
 
 void answer_error(Call& call, const Error& error) {
-    const auto name = error.code == Code::conflict ? "io.promwarden.Refused" : error.code == Code::missing ? "io.promwarden.NothingPending" : "io.promwarden.Failed";
+    const auto name = error.code == Code::conflict  ? "io.promwarden.Refused"
+                      : error.code == Code::missing ? "io.promwarden.NothingPending"
+                      : error.code == Code::denied  ? "io.promwarden.NotPermitted"
+                                                    : "io.promwarden.Failed";
     call.error(name, {{"text", error.text()}});
+}
+
+/// Replies with `first`, whose object at `place` gets the report. With `more` the report comes in parts, the others with nothing else in them.
+void reply_with_report(Call& call, Json first, const Json::json_pointer& place, Report report) {
+    if (!call.more()) {
+        first[place] = to_json(report);
+        return call.reply(first);
+    }
+    call.reply_in_parts([first = std::move(first), place, summary = to_json(report)["summary"], report = std::move(report), from = std::size_t{0}](Json& part) mutable {
+        part = std::exchange(first, Json::object());
+        Report piece{report.host, report.time, report.policy_path, report.policy_sha256, {}};
+        for (std::size_t findings = 0; from < report.controls.size() && (piece.controls.empty() || findings < findings_in_part); ++from) {
+            findings += report.controls[from].decision.findings.size() + 1;
+            piece.controls.push_back(std::move(report.controls[from]));
+        }
+        part[place] = to_json(piece);
+        part[place]["summary"] = summary;
+        return from < report.controls.size();
+    });
 }
 
 void answer_error(Call& call, const Diagnostics& diagnostics) {
@@ -90,7 +120,7 @@ bool parameter(Call& call, const char* name, bool (Json::*of_type)() const noexc
 }  // namespace
 
 varlink::Service Agent::service() {
-    const auto status = [this](Call call) { call.reply({{"status", this->status()}}); };
+    const auto status = [this](Call call) { reply_with_report(call, {{"status", this->status()}}, Json::json_pointer("/status/report"), report()); };
     const auto watch = [this](Call call) { watchers_.add(std::move(call)); };
     const auto metrics = [this](Call call) { call.reply({{"text", this->metrics()}}); };
     const auto explain = [](Call call) {
@@ -111,20 +141,26 @@ varlink::Service Agent::service() {
     service.interfaces = {{"io.promwarden",
                            description,
                            {
-                               {"Status", Access::anyone, Streaming::never, {}, status},
+                               {"Status", Access::anyone, Streaming::allowed, {}, status},
                                {"Report", Access::anyone, Streaming::allowed, {"only"}, [this](Call call) { on_report(std::move(call)); }},
                                {"Plan", Access::anyone, Streaming::never, {}, [this](Call call) { on_plan(std::move(call)); }},
                                {"History", Access::anyone, Streaming::allowed, {"since", "control"}, [this](Call call) { on_history(std::move(call)); }},
                                {"Watch", Access::anyone, Streaming::required, {}, watch},
                                {"Explain", Access::anyone, Streaming::never, {"control"}, explain},
                                {"Metrics", Access::anyone, Streaming::never, {}, metrics},
-                               {"Apply", Access::root, Streaming::never, {"force", "confirm_within"}, [this](Call call) { on_apply(std::move(call)); }},
+                               {"Certificates", Access::anyone, Streaming::never, {}, [this](Call call) { call.reply({{"certificates", certificates()}}); }},
+                               {"Rotate", Access::root, Streaming::never, {"name", "rekey", "force", "authority", "until_overlap"}, [this](Call call) { on_rotate(std::move(call)); }},
+                               {"Apply", Access::root, Streaming::allowed, {"force", "confirm_within"}, [this](Call call) { on_apply(std::move(call)); }},
                                {"Confirm", Access::root, Streaming::never, {}, [this](Call call) { on_confirm(std::move(call)); }},
                                {"Undo", Access::root, Streaming::never, {"all"}, [this](Call call) { on_undo(std::move(call)); }},
                                {"Reload", Access::root, Streaming::never, {}, [this](Call call) { on_reload(std::move(call)); }},
                            }}};
     service.resources = {{"/metrics", [this] { return varlink::Page{200, "application/openmetrics-text; version=1.0.0; charset=utf-8", this->metrics()}; }},
-                         {"/v1/status", [this] { return varlink::Page{200, "application/json", json_text(this->status()) + "\n"}; }},
+                         {"/v1/status", [this] { 
+                              auto all = this->status();
+                              all["report"] = to_json(report());
+                              return varlink::Page{200, "application/json", json_text(all) + "\n"};
+                           }},
                          {"/healthz", [] { return varlink::Page{200, "text/plain; charset=utf-8", "ok\n"}; }}};
     return service;
 }
@@ -142,7 +178,7 @@ void Agent::on_apply(Call call) {
     if (seconds) request.confirm_within = std::chrono::seconds(*seconds);
     const auto plan = take(*std::move(candidate), request);
     if (!plan) return answer_error(call, plan.error());
-    call.reply({{"plan", to_json(*plan)}, {"report", to_json(report())}});
+    reply_with_report(call, {{"plan", to_json(*plan)}}, Json::json_pointer("/report"), report());
 }
 
 void Agent::on_reload(Call call) {
@@ -186,16 +222,7 @@ void Agent::on_report(Call call) {
     }
     auto whole = report();
     if (!only.empty()) std::erase_if(whole.controls, [&](const ControlReport& one) { return std::ranges::find(only, one.control->id) == only.end(); });
-    if (!call.more()) return call.reply({{"report", to_json(whole)}});
-    call.reply_in_parts([whole = std::move(whole), from = std::size_t{0}](Json& part) mutable {
-        auto piece = whole;
-        const auto until = std::min(from + controls_in_part, whole.controls.size());
-        piece.controls.assign(whole.controls.begin() + static_cast<std::ptrdiff_t>(from), whole.controls.begin() + static_cast<std::ptrdiff_t>(until));
-        part = {{"report", to_json(piece)}};
-        part["report"]["summary"] = to_json(whole)["summary"];
-        from = until;
-        return from < whole.controls.size();
-    });
+    reply_with_report(call, Json::object(), Json::json_pointer("/report"), std::move(whole));
 }
 
 void Agent::on_history(Call call) {

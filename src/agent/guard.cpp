@@ -24,6 +24,36 @@ constexpr std::string_view filter_control = "network.packet-filter";
 
 std::string table_subject() { return fmt::format("table inet {}", table_name); }
 
+std::string proc_path(pid_t pid, std::string_view name) { return fmt::format("/proc/{}/{}", pid, name); }
+
+std::string proc_text(pid_t pid, std::string_view name) {
+    const Fd fd{::open(proc_path(pid, name).c_str(), O_RDONLY | O_CLOEXEC)};
+    std::array<char, 64> text{};
+    const auto length = fd ? ::read(*fd, text.data(), text.size()) : 0;
+    return {text.data(), static_cast<std::size_t>(std::max<ssize_t>(length, 0))};
+}
+
+/// Whoever made that change, as far as it must be asked at once: a process that ends loses its executable first, and the table waits.
+Actor first_sight(const firewall::Generation& generation) {
+    Actor actor{generation.comm, generation.pid, {}, {}};
+    std::array<char, PATH_MAX> exe{};
+    const auto length = generation.pid <= 0 ? -1 : ::readlink(proc_path(generation.pid, "exe").c_str(), exe.data(), exe.size());
+    if (length > 0) actor.exe.assign(exe.data(), static_cast<std::size_t>(length));
+    return actor;
+}
+
+/// The rest. The kernel numbers processes as its first namespace does; in another one that number may be somebody else, and then nothing is said of it.
+void look_again(Actor& actor) {
+    if (actor.pid <= 0) return;
+    if (proc_text(actor.pid, "comm") != actor.comm + "\n") {
+        actor.exe.clear();
+        return;
+    }
+    const auto login = proc_text(actor.pid, "loginuid");
+    uid_t uid = 0;
+    if (std::from_chars(login.data(), login.data() + login.size(), uid).ec == std::errc{} && uid != static_cast<uid_t>(-1)) actor.loginuid = uid;
+}
+
 }  // namespace
 
 std::chrono::milliseconds Backoff::next(Clock::time_point now) {
@@ -32,24 +62,6 @@ std::chrono::milliseconds Backoff::next(Clock::time_point now) {
     if (++count_ <= free_) return 0ms;
     const auto doublings = std::min(count_ - free_ - 1, 7U);
     return std::min(std::chrono::milliseconds(10 << doublings), 1000ms);
-}
-
-/// The process may be gone in a millisecond and the table waits: three short reads.
-Actor actor_of(const firewall::Generation& generation) {
-    Actor actor{generation.comm, generation.pid, {}, {}};
-    if (generation.pid <= 0) return actor;
-    const auto directory = fmt::format("/proc/{}", generation.pid);
-    const auto comm = read_file(directory + "/comm", 64);
-    // The kernel numbers processes as its first namespace does; in another one that number may be somebody else.
-    if (!comm || comm->text != generation.comm + "\n") return actor;
-    std::array<char, PATH_MAX> exe{};
-    if (const auto length = ::readlink((directory + "/exe").c_str(), exe.data(), exe.size()); length > 0) actor.exe.assign(exe.data(), static_cast<std::size_t>(length));
-    if (const auto login = read_file(directory + "/loginuid", 16)) {
-        uid_t uid = 0;
-        const auto [end, error] = std::from_chars(login->text.data(), login->text.data() + login->text.size(), uid);
-        if (error == std::errc{} && uid != static_cast<uid_t>(-1)) actor.loginuid = uid;
-    }
-    return actor;
 }
 
 bool Agent::choose_ownership(const Policy* policy) {
@@ -110,7 +122,7 @@ void Agent::on_notifications() {
         if (!change) {
             watch_by_generation(change.error().text());
             engine_.distrust();
-            on_drift(nullptr, last_good_, {"notifications were lost; everything is looked at again"});
+            on_drift(nullptr, last_good_);
             return;
         }
         if (!*change) return;
@@ -123,7 +135,7 @@ void Agent::on_notifications() {
             watch_by_generation(fmt::format("another table was given {} elements at once", (*change)->foreign_elements));
             return;
         }
-        on_drift(&**change, noticed, (*change)->what);
+        on_drift(&**change, noticed);
         if (!monitor_) return;
     }
 }
@@ -137,7 +149,7 @@ void Agent::on_generation_tick() {
         return;
     }
     engine_.distrust();
-    on_drift(nullptr, last_good_, {});
+    on_drift(nullptr, last_good_);
 }
 
 void Agent::on_links() {
@@ -151,10 +163,18 @@ void Agent::on_links() {
     else if (*done) prepare();
 }
 
+/// What was changed and by whom, in words: not before it is undone.
+void Agent::describe(Event& drift, const firewall::Change* change) {
+    if (change == nullptr) return;
+    drift.observed = fmt::format("{}", fmt::join(firewall::describe(*change), "; "));
+    look_again(*drift.by);
+}
+
 /// The table was touched, or may have been. Without a change to go by, looking tells whether it was.
-void Agent::on_drift(const firewall::Change* change, Clock::time_point since, std::vector<std::string> what) {
+void Agent::on_drift(const firewall::Change* change, Clock::time_point since) {
     if (!in_force_) return;
     report_.reset();
+    auto drift = event(Event::Kind::drift, table_subject(), "the policy's ruleset", "");
     if (change == nullptr) {
         const std::string only(filter_control);
         const auto plan = Engine::plan(in_force_->policy, engine_.observe(in_force_->policy, {&only, 1}));
@@ -162,11 +182,12 @@ void Agent::on_drift(const firewall::Change* change, Clock::time_point since, st
             last_good_ = Clock::now();
             return;
         }
-        what = {plan.changes.front().diff.substr(0, 400)};
+        drift.observed = plan.changes.front().diff.substr(0, 400);
+    } else {
+        drift.by = first_sight(change->generation);
     }
-    auto drift = event(Event::Kind::drift, table_subject(), "the policy's ruleset", fmt::format("{}", fmt::join(what, "; ")));
-    if (change != nullptr) drift.by = actor_of(change->generation);
     if (!enforcing()) {
+        describe(drift, change);
         record(drift);
         return;
     }
@@ -176,6 +197,7 @@ void Agent::on_drift(const firewall::Change* change, Clock::time_point since, st
     }
     const auto wait = backoff_.next(Clock::now());
     if (wait > 0ms) {
+        describe(drift, change);
         record(drift);
         engine_.distrust();
         open_since_ = since;
@@ -196,7 +218,7 @@ void Agent::on_drift(const firewall::Change* change, Clock::time_point since, st
 }
 
 /// Makes the table right again, first; writes about it, second.
-void Agent::heal(const firewall::Change* change, Clock::time_point since, const Event& drift) {
+void Agent::heal(const firewall::Change* change, Clock::time_point since, Event drift) {
     const bool recorded = change == nullptr && last_drift_ && last_drift_->time == drift.time;
     auto restored = restore(change);
     if (!restored) {
@@ -204,7 +226,10 @@ void Agent::heal(const firewall::Change* change, Clock::time_point since, const 
         restored = restore(nullptr);  // from a fresh look
     }
     const auto gap = std::chrono::duration_cast<std::chrono::microseconds>(std::max(engine_.kernel().last_commit(), since) - since);
-    if (!recorded) record(drift);
+    if (!recorded) {
+        describe(drift, change);
+        record(drift);
+    }
     if (!restored) {
         log_problem(fmt::format("cannot restore the table: {}", restored.error().text()));
         open_since_ = since;
@@ -225,8 +250,9 @@ Result<> Agent::restore(const firewall::Change* change) {
         if (sent) return engine_.restored();
         if (sent.error().code != Code::conflict) return sent;  // else somebody made another table of that name at once: compare with that
     }
-    if (change != nullptr) TRY(engine_.follow(*change));
-    TRY(engine_.enforce(&in_force_->policy));
+    if (change != nullptr) engine_.follow(*change);
+    // The second time against what the kernel says it has now: announcements may leave something out.
+    if (TRY(engine_.enforce(&in_force_->policy))) TRY(engine_.enforce(&in_force_->policy));
     return {};
 }
 

@@ -22,7 +22,6 @@ std::uint64_t packets(const std::vector<CounterValue>& counters, const std::stri
 }  // namespace
 
 Json Agent::status() {
-    const auto& now = report();
     const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_).count();
     Json agent{{"version", PROMWARDEN_VERSION}, {"pid", ::getpid()}, {"uptime_s", uptime}, {"policy_file", options_.policy}};
     agent["mode"] = policy() == nullptr ? "observe" : !in_force_ ? "observe" : to_text(in_force_->policy.mode);
@@ -45,10 +44,9 @@ Json Agent::status() {
                                             {"allowed", packets(*counters, fmt::format("guard_{}_allowed", service.name))},
                                             {"denied", packets(*counters, fmt::format("guard_{}_denied", service.name))}});
 
-    Json status{{"schema", "promwarden.status/1"}, {"agent", agent}, {"policy", policy_json}, {"firewall", firewall}, {"certificates", Json::array()}};
+    Json status{{"schema", "promwarden.status/1"}, {"agent", agent}, {"policy", policy_json}, {"firewall", firewall}, {"certificates", certificates()}};
     if (last_drift_) status["last_drift"] = to_json(*last_drift_);
     if (last_heal_) status["last_heal"] = to_json(*last_heal_);
-    status["report"] = to_json(now);
     return status;
 }
 
@@ -62,7 +60,7 @@ std::string Agent::metrics() {
             for (const auto* verdict : {"allowed", "denied"})
                 text += fmt::format("promwarden_firewall_packets_total{{service=\"{}\",verdict=\"{}\"}} {}\n", service.name, verdict,
                                     packets(*counters, fmt::format("guard_{}_{}", service.name, verdict)));
-    return text + "# EOF\n";
+    return text + certificate_metrics() + "# EOF\n";
 }
 
 }  // namespace promwarden

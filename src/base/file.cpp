@@ -123,7 +123,8 @@ Result<File> read_regular(const Fd& named, const std::string& path, std::size_t 
     Fd fd{::open(fmt::format("/proc/self/fd/{}", *named).c_str(), O_RDONLY | O_CLOEXEC)};
     if (!fd) return fail_errno("open", path);
     // One byte more than it should need: the end is then seen without growing, which would copy a large file.
-    File file{std::string(static_cast<std::size_t>(status.st_size) + 1, '\0'), stamp_of(status), status.st_uid, status.st_gid, status.st_mode};
+    File file{{}, stamp_of(status), status.st_uid, status.st_gid, status.st_mode};
+    file.text.resize_and_overwrite(static_cast<std::size_t>(status.st_size) + 1, [](char*, std::size_t size) { return size; });
     std::size_t have = 0;
     for (;;) {
         if (have == file.text.size()) {  // one byte more tells a file that grew, or one of /proc, whose size says nothing
@@ -162,6 +163,15 @@ Result<File> read_file(const std::string& path, std::size_t limit) {
     Fd named{::open(path.c_str(), O_PATH | O_CLOEXEC)};
     if (!named) return fail_errno("open", path);
     return read_regular(named, path, limit);
+}
+
+Result<Fd> open_regular(const std::string& path) {
+    Fd named{::open(path.c_str(), O_PATH | O_CLOEXEC)};
+    if (!named) return fail_errno("open", path);
+    TRY(regular(named, path));
+    Fd fd{::open(fmt::format("/proc/self/fd/{}", *named).c_str(), O_RDONLY | O_CLOEXEC)};
+    if (!fd) return fail_errno("open", path);
+    return fd;
 }
 
 Result<File> read_trusted_file(const std::string& path, std::size_t limit) {

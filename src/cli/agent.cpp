@@ -53,6 +53,40 @@ Or<Json> Agent::call(std::string_view method, const Json& parameters, std::chron
     return std::unexpected(failure_of(method, answer.error()));
 }
 
+namespace {
+
+/// The list of controls in an answer: of its report, or of the report in its status. Null where there is none.
+Json* controls_in(Json& answer) {
+    auto* at = &answer;
+    for (const auto* name : {"status", "report", "controls"}) {
+        const auto found = at->is_object() ? at->find(name) : at->end();
+        if (found != at->end()) at = &*found;
+    }
+    return at->is_array() ? at : nullptr;
+}
+
+}  // namespace
+
+Or<Json> Agent::call_in_parts(std::string_view method, const Json& parameters, std::chrono::seconds timeout) {
+    constexpr std::size_t most_parts = 64;
+    Json whole;
+    std::size_t parts = 0;
+    const auto take = [&](const Json& reply) {
+        if (parts++ == 0) {
+            whole = reply;
+            return true;
+        }
+        Json part = reply;
+        auto* all = controls_in(whole);
+        auto* more = controls_in(part);
+        if (all != nullptr && more != nullptr)
+            for (auto& control : *more) all->push_back(std::move(control));
+        return parts < most_parts;
+    };
+    if (const auto ended = client_.stream(full_name(method), parameters, take, nullptr, timeout); !ended) return std::unexpected(failure_of(method, ended.error()));
+    return whole;
+}
+
 std::expected<void, varlink::CallError> Agent::stream(std::string_view method, const Json& parameters, const std::function<bool(const Json&)>& each,
                                                       const sigset_t* waiting) {
     return client_.stream(full_name(method), parameters, each, waiting);

@@ -15,6 +15,8 @@ public:
 
     /// `method` without the interface: "Status".
     Or<Json> call(std::string_view method, const Json& parameters, std::chrono::seconds timeout = std::chrono::seconds(30));
+    /// The same for an answer with a report, which may be longer than one message.
+    Or<Json> call_in_parts(std::string_view method, const Json& parameters, std::chrono::seconds timeout = std::chrono::seconds(30));
     std::expected<void, varlink::CallError> stream(std::string_view method, const Json& parameters, const std::function<bool(const Json&)>& each,
                                                    const sigset_t* waiting = nullptr);
 

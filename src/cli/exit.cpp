@@ -23,6 +23,7 @@ Exit exit_of_call(std::string_view method, const Error& error, std::string_view 
     if (name.starts_with(own)) {
         name.remove_prefix(own.size());
         if (name == "PolicyInvalid" || name == "Refused" || name == "NoPolicy" || name == "NothingPending") return Exit::usage;
+        if (name == "NotPermitted") return Exit::denied;
         return name == "Failed" && method == "Apply" ? Exit::undone : Exit::undetermined;
     }
     return exit_of(error);

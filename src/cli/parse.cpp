@@ -15,8 +15,8 @@ namespace {
 
 constexpr unsigned report_options = report_format | output | selection;
 
-constexpr std::array<Command, 15> commands{{
-    {"check", "", "observe once, evaluate, report", report_options, check},
+constexpr std::array<Command, 19> commands{{
+    {"check", "", "observe once, evaluate, report", report_options | image_option, check},
     {"plan", "", "the exact changes that apply would make, and the connections it would cut", text_or_json | output | selection, plan},
     {"apply", "", "make it so, then observe again and report", report_options | apply_options, apply},
     {"confirm", "", "keep what 'apply --confirm-within' made", nothing, confirm},
@@ -28,6 +28,10 @@ constexpr std::array<Command, 15> commands{{
     {"why-request", "'METHOD PATH'", "what the proxy does with a request: which rules apply, and what the backend receives", text_or_json | output | request_options, why_request},
     {"render nginx", "", "print the proxy's site that the policy implies", output, render_nginx},
     {"lint", "FILE...", "the same controls over Prometheus' own files, anywhere", report_options | lint_options, lint},
+    {"cert list", "", "the policy's certificates: names, expiry, when they are due, whether they are served", text_or_json | output, cert_list},
+    {"cert issue", "NAME", "a certificate with a new key, now", text_or_json | output | force_option, cert_issue},
+    {"cert rotate", "NAME", "renew a certificate now, with the key it has", text_or_json | output | force_option | rekey_option, cert_rotate},
+    {"cert rotate-ca", "", "put a new local authority in the place of the old one; continues what was begun", text_or_json | output | overlap_option, cert_rotate_ca},
     {"policy check", "[FILE]", "validate a policy", text_or_json | output, policy_check},
     {"policy show", "", "the policy with every default", output, policy_show},
     {"explain", "[CONTROL]", "what a control is about; without one, the catalogue", text_or_json | output, explain},
@@ -45,7 +49,7 @@ struct Option {
     void (*add)(CLI::App&, const std::string& name, const std::string& help, Options&, Words&);
 };
 
-constexpr std::array<Option, 12> specific{{
+constexpr std::array<Option, 16> specific{{
     {text_or_json, "--format", "FORMAT", "text or json", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
     {report_format, "--format", "FORMAT", "text, json, sarif, junit or openmetrics",
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
@@ -58,11 +62,18 @@ constexpr std::array<Option, 12> specific{{
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.confirm_within, help); }},
     {apply_options, "--force", "", "over a stranger on a guarded port, and through your own connection",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.force, help); }},
+    {force_option, "--force", "", "even where the new one expires before the one that is there",
+     [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.force, help); }},
+    {rekey_option, "--rekey", "", "with a new key", [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.rekey, help); }},
+    {overlap_option, "--until-overlap", "", "stop while both are believed, so that other hosts can be given the bundle",
+     [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.until_overlap, help); }},
     {undo_options, "--all", "", "what every apply changed", [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.all, help); }},
     {lint_options, "--as", "KIND", "instead of what the content suggests: prometheus, scrape-configs, web, rules, http-client, targets",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.kind, help); }},
     {request_options, "--role", "ROLE", "who asks: a role of the policy; without it, a stranger",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.role, help); }},
+    {image_option, "--root", "DIR", "what lies on the disk of a mounted image or chroot, instead of this host",
+     [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.root, help)->check([](const std::string& word) { return word.empty() ? "a directory" : ""; }); }},
     {history_options, "--since", "TIME", "how far back: 1h, 7d", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.since, help); }},
     {history_options, "--control", "CONTROL", "this control only",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.control, help); }},

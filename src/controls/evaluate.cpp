@@ -76,7 +76,10 @@ private:
 
 ControlReport report_of(const Control& control, const Policy& policy, const Facts& facts, const FileVerdicts& files) {
     ControlReport report{&control, policy.mode_of(control.id), {}, {}, false, {}};
-    report.decision = report.mode == Mode::off ? not_applicable("switched off by the policy") : control.decide(policy, facts, files);
+    constexpr auto on_disk = Part::servers | Part::files | Part::proxy | Part::certificates | Part::containers;
+    if (report.mode == Mode::off) report.decision = not_applicable("switched off by the policy");
+    else if (!facts.root.empty() && !includes(on_disk, control.needs)) report.decision = not_applicable("a mounted image has no kernel, processes or answers of its own");
+    else report.decision = control.decide(policy, facts, files);
     if (report.decision.verdict == Verdict::fail)
         WaiverScale(policy.waivers, control.id, report.decision.findings, facts.now).weigh(report);
     return report;
@@ -112,6 +115,22 @@ Decision merge(std::span<Decision> parts) {
 Decision unknown(const Error& error) { return {Verdict::unknown, error.text(), {}}; }
 Decision not_applicable(std::string reason) { return {Verdict::not_applicable, std::move(reason), {}}; }
 
+Decision combined(Decision one, Decision other) {
+    constexpr auto weight = [](Verdict verdict) {
+        switch (verdict) {
+            case Verdict::fail: return 3;
+            case Verdict::unknown: return 2;
+            case Verdict::pass: return 1;
+            case Verdict::not_applicable: return 0;
+        }
+        return 0;
+    };
+    if (weight(one.verdict) < weight(other.verdict)) std::swap(one, other);
+    std::ranges::move(other.findings, std::back_inserter(one.findings));
+    if (weight(other.verdict) > 0 && other.reason != one.reason) one.reason += "; " + other.reason;
+    return one;
+}
+
 std::size_t Report::count(Verdict verdict) const {
     return static_cast<std::size_t>(
         std::ranges::count_if(controls, [&](const ControlReport& report) { return !report.waived && report.decision.verdict == verdict; }));
@@ -122,10 +141,8 @@ std::size_t Report::waived() const { return static_cast<std::size_t>(std::ranges
 Report evaluate(const Policy& policy, const Facts& facts, std::span<const std::string> only) {
     Report report{facts.host, facts.now, policy.path, policy.sha256, {}};
     const auto chosen = [&](const Control& control) { return control.decide != nullptr && (only.empty() || std::ranges::find(only, control.id) != only.end()); };
-    std::vector<std::string_view> about_files;
-    for (const auto& control : catalogue())
-        if (chosen(control) && control.decide.reads_files() && policy.mode_of(control.id) != Mode::off) about_files.push_back(control.id);
-    const FileVerdicts files(policy, facts, about_files);
+    const bool judged = std::ranges::any_of(catalogue(), [&](const Control& control) { return chosen(control) && control.decide.reads_files() && policy.mode_of(control.id) != Mode::off; });
+    const auto files = judged ? FileVerdicts(policy, facts) : FileVerdicts();
     for (const auto& control : catalogue())
         if (chosen(control)) report.controls.push_back(report_of(control, policy, facts, files));
     return report;

@@ -14,8 +14,54 @@ Decision decide_packet_filter(const Policy& policy, const Facts& facts);
 Decision decide_container_path(const Policy& policy, const Facts& facts);
 Decision decide_bypass(const Policy& policy, const Facts& facts);
 
+// listening.cpp, exposure.cpp
+Decision decide_listen_address(const Policy& policy, const Facts& facts);
+Decision decide_published_ports(const Policy& policy, const Facts& facts);
+Decision decide_companion_ports(const Policy& policy, const Facts& facts);
+
+// api.cpp
+Decision decide_admin(const Policy& policy, const Facts& facts);
+Decision decide_lifecycle(const Policy& policy, const Facts& facts);
+Decision decide_receivers(const Policy& policy, const Facts& facts);
+Decision decide_cors(const Policy& policy, const Facts& facts);
+Decision decide_query_limits(const Policy& policy, const Facts& facts);
+
+// service.cpp, data.cpp: what processes and units say. Where files have a word in the same control, `combined` joins both.
+Decision startable_flags(const Policy& policy, const Facts& facts);
+Decision drift_of_servers(const Policy& policy, const Facts& facts);
+Decision docker_socket_of_servers(const Policy& policy, const Facts& facts);
+Decision retention_of_flags(const Policy& policy, const Facts& facts);
+Decision decide_service_sandbox(const Policy& policy, const Facts& facts);
+
+// process_secrets.cpp, version.cpp
+Decision decide_process_secrets(const Policy& policy, const Facts& facts);
+Decision decide_vulnerable(const Policy& policy, const Facts& facts);
+
 // access.cpp
 Decision decide_local_users(const Policy& policy, const Facts& facts);
+
+// permissions.cpp
+Decision decide_secret_files(const Policy& policy, const Facts& facts, const FileVerdicts& files);
+Decision decide_config_permissions(const Policy& policy, const Facts& facts);
+Decision decide_data_permissions(const Policy& policy, const Facts& facts);
+Decision tls_file_permissions(const Policy& policy, const Facts& facts);  // the part of tls.files that owners and modes decide
+Decision decide_startable(const Policy& policy, const Facts& facts, const FileVerdicts& files);
+Decision startable_files(const Policy& policy, const Facts& facts);  // the part that says whether the named files are there
+
+// web.cpp: what web.yml says, seen together with where the server listens
+Decision decide_tls_server(const Policy& policy, const Facts& facts, const FileVerdicts& files);
+Decision decide_client_auth(const Policy& policy, const Facts& facts, const FileVerdicts& files);
+
+// storage.cpp
+Decision decide_encryption(const Policy& policy, const Facts& facts);
+
+// audit.cpp
+Decision decide_query_log(const Policy& policy, const Facts& facts, const FileVerdicts& files);
+Decision decide_query_log_file(const Policy& policy, const Facts& facts);
+
+// tls.cpp
+Decision decide_tls_files(const Policy& policy, const Facts& facts);
+Decision decide_tls_rotation(const Policy& policy, const Facts& facts);
 
 /// One control of several parts (flags, unit, files …): the worst verdict of fail, unknown, pass, not-applicable, with the reasons of the parts that brought it and
 /// all findings.
@@ -38,15 +84,25 @@ Decision as_files_say(const Policy& /*policy*/, const Facts& /*facts*/, const Fi
 // proxy/host.cpp
 Decision decide_proxy_passwords(const Policy& policy, const Facts& facts);
 Decision proxy_part(std::string_view control, const Policy& policy, const Facts& facts);
-/// A control that the proxy's configuration decides, and one that it decides together with Prometheus' own files.
+/// A control, or its part, that the configuration of the reverse proxy decides.
 template <ControlId id>
 Decision as_proxy_says(const Policy& policy, const Facts& facts) { return proxy_part(id.text, policy, facts); }
-template <ControlId id>
-Decision as_files_and_proxy_say(const Policy& policy, const Facts& facts, const FileVerdicts& files) { return merge_of(files.of(id.text), proxy_part(id.text, policy, facts)); }
+
+/// A control that is looked at from several sides: by what files say, by flags and units, by what endpoints answer.
+template <auto... parts>
+Decision parts_of(const Policy& policy, const Facts& facts, const FileVerdicts& files) {
+    const auto ask = [&](auto part) {
+        if constexpr (std::invocable<decltype(part), const Policy&, const Facts&>) return part(policy, facts);
+        else return part(policy, facts, files);
+    };
+    return merge_of(ask(parts)...);
+}
 
 /// The decision of a control whose facts are missing.
 Decision unknown(const Error& error);
 Decision not_applicable(std::string reason);
+/// Two halves of one control: it fails where either does, is unknown where either is, and applies where either does.
+Decision combined(Decision one, Decision other);
 
 /// Compares what our live table does at one hook with what the policy means: the chains there, the chains they lead to, and the sets they look into. Without a
 /// hook, the whole table. `passed` is the reason given when nothing differs.

@@ -231,7 +231,7 @@ std::string to_text(std::span<const Somebody> who, const AccountTable& accounts)
     }
     const auto list = [](std::string_view one, std::string_view many, const std::vector<std::string>& names) -> std::string {
         if (names.empty()) return {};
-        if (names.size() == 1) return fmt::format("{} {}", one, names.front());
+        if (names.size() == 1) return names.front().starts_with("uid ") || names.front().starts_with("gid ") ? names.front() : fmt::format("{} {}", one, names.front());
         if (names.size() > shown) return fmt::format("{} {} and {} more", many, fmt::join(names.begin(), names.begin() + shown, ", "), names.size() - shown);
         return fmt::format("{} {} and {}", many, fmt::join(names.begin(), names.end() - 1, ", "), names.back());
     };

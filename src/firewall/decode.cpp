@@ -180,11 +180,31 @@ std::string written_field(const nftnl_expr* e) {
     return "payload write";
 }
 
+/// Where an xtables DNAT target leads: struct nf_nat_range2 (revision 2), whose first fields are those of revision 1.
+std::string xt_dnat(const nftnl_expr* e) {
+    struct Range {
+        std::uint32_t flags;
+        std::array<std::uint8_t, 16> first, last;
+        std::array<std::uint8_t, 2> port;
+    };
+    constexpr std::uint32_t has_address = 1, has_port = 2;  // NF_NAT_RANGE_MAP_IPS, NF_NAT_RANGE_PROTO_SPECIFIED
+    std::uint32_t length = 0;
+    const void* info = nftnl_expr_get(e, NFTNL_EXPR_TG_INFO, &length);
+    if (info == nullptr || number(e, NFTNL_EXPR_TG_REV) == 0 || length < sizeof(Range)) return "xt DNAT";
+    Range range{};
+    std::memcpy(&range, info, sizeof range);
+    const bool ip6 = std::ranges::any_of(std::span(range.first).subspan(4), [](std::uint8_t byte) { return byte != 0; });
+    const auto address = to_text(Address{ip6 ? Family::ip6 : Family::ip4, range.first});
+    return leading_to("xt DNAT", (range.flags & has_address) == 0 ? "" : ip6 ? "[" + address + "]" : address,
+                      (range.flags & has_port) == 0 ? "" : fmt::format(":{}", range.port[0] << 8 | range.port[1]));
+}
+
 std::string foreign_name(const nftnl_expr* e, const std::string& name, const Loaded& loaded) {
     if (name == "redir") return leading_to(name, "", port_in(loaded, e, NFTNL_EXPR_REDIR_REG_PROTO_MIN));
     if (name == "tproxy") return leading_to(name, address_in(loaded, e, NFTNL_EXPR_TPROXY_REG_ADDR), port_in(loaded, e, NFTNL_EXPR_TPROXY_REG_PORT));
     if (name == "nat" && number(e, NFTNL_EXPR_NAT_TYPE) != NFT_NAT_DNAT) return "nat snat";
     if (name == "nat") return leading_to("nat dnat", address_in(loaded, e, NFTNL_EXPR_NAT_REG_ADDR_MIN), port_in(loaded, e, NFTNL_EXPR_NAT_REG_PROTO_MIN));
+    if (name == "target" && text(e, NFTNL_EXPR_TG_NAME) == "DNAT") return xt_dnat(e);
     if (name == "match" || name == "target") return "xt " + text(e, name == "match" ? std::uint16_t{NFTNL_EXPR_MT_NAME} : std::uint16_t{NFTNL_EXPR_TG_NAME});
     if (name == "payload" && has(e, NFTNL_EXPR_PAYLOAD_SREG)) return written_field(e);
     if (name == "meta" && has(e, NFTNL_EXPR_META_SREG)) return "meta set";

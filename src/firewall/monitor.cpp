@@ -14,29 +14,36 @@ namespace promwarden::firewall {
 namespace {
 
 constexpr int receive_room = 4 << 20;    // a burst larger than this is an overflow, and everything is looked at again
-constexpr std::size_t most_named = 20;   // changes named in a record
+constexpr std::size_t most_described = 20;
+constexpr std::size_t most_announced = 1024;  // objects remembered of one change
 constexpr std::size_t most_keys = 65536; // elements remembered of one change; beyond it the set is read again
 
+using What = Announcement::Kind;
+
 struct Kind {
+    What what;
     std::uint16_t added, removed;
     std::string_view noun;
     std::uint16_t table, name;  // attributes
 };
-constexpr std::array<Kind, 7> kinds{{{NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE, "table", NFTA_TABLE_NAME, NFTA_TABLE_NAME},
-                                     {NFT_MSG_NEWCHAIN, NFT_MSG_DELCHAIN, "chain", NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME},
-                                     {NFT_MSG_NEWRULE, NFT_MSG_DELRULE, "rule of chain", NFTA_RULE_TABLE, NFTA_RULE_CHAIN},
-                                     {NFT_MSG_NEWSET, NFT_MSG_DELSET, "set", NFTA_SET_TABLE, NFTA_SET_NAME},
-                                     {NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM, "element of set", NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET},
-                                     {NFT_MSG_NEWOBJ, NFT_MSG_DELOBJ, "counter", NFTA_OBJ_TABLE, NFTA_OBJ_NAME},
-                                     {NFT_MSG_NEWFLOWTABLE, NFT_MSG_DELFLOWTABLE, "flowtable", NFTA_FLOWTABLE_TABLE, NFTA_FLOWTABLE_NAME}}};
+constexpr std::array<Kind, 7> kinds{{{What::table, NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE, "table", NFTA_TABLE_NAME, NFTA_TABLE_NAME},
+                                     {What::chain, NFT_MSG_NEWCHAIN, NFT_MSG_DELCHAIN, "chain", NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME},
+                                     {What::rule, NFT_MSG_NEWRULE, NFT_MSG_DELRULE, "rule of chain", NFTA_RULE_TABLE, NFTA_RULE_CHAIN},
+                                     {What::set, NFT_MSG_NEWSET, NFT_MSG_DELSET, "set", NFTA_SET_TABLE, NFTA_SET_NAME},
+                                     {What::element, NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM, "element of set", NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET},
+                                     {What::counter, NFT_MSG_NEWOBJ, NFT_MSG_DELOBJ, "counter", NFTA_OBJ_TABLE, NFTA_OBJ_NAME},
+                                     {What::flowtable, NFT_MSG_NEWFLOWTABLE, NFT_MSG_DELFLOWTABLE, "flowtable", NFTA_FLOWTABLE_TABLE, NFTA_FLOWTABLE_NAME}}};
 
 /// Notifications of elements do not say how wide a key is; our names do.
 std::size_t width_of_set(std::string_view name) { return name.contains("_ip6_") || name == "guard_containers" || name == "guard_bridges" ? 16 : 4; }
 
-std::string rule_text(const nlmsghdr& message) {
-    const Handle<nftnl_rule, nftnl_rule_free> rule{nftnl_rule_alloc()};
-    return nftnl_rule_nlmsg_parse(&message, rule.get()) == 0 ? to_text(read_rule(rule.get())) : "";
+/// The rule that a message is about.
+Handle<nftnl_rule, nftnl_rule_free> rule_in(const nlmsghdr& message) {
+    Handle<nftnl_rule, nftnl_rule_free> rule{nftnl_rule_alloc()};
+    if (nftnl_rule_nlmsg_parse(&message, rule.get()) != 0) rule.reset();
+    return rule;
 }
+const nlmsghdr& message_of(const Announcement& announcement) { return *reinterpret_cast<const nlmsghdr*>(announcement.message.data()); }
 
 }  // namespace
 
@@ -46,10 +53,6 @@ struct Monitor::Inbox {
     std::size_t length = 0, at = 0;  // what is left of the last datagram
     Change change;
     std::map<std::string, std::vector<std::uint8_t>> added, removed;
-
-    void note(std::string what) {
-        if (change.what.size() < most_named) change.what.push_back(std::move(what));
-    }
 
     /// Takes one message in; true when it ends a change.
     bool take(const nlmsghdr& message) {
@@ -73,22 +76,24 @@ struct Monitor::Inbox {
         return false;
     }
 
-    void take_ours(const nlmsghdr& message, const Kind& kind, bool added_it, const std::string& name) {
-        const bool elements = kind.added == NFT_MSG_NEWSETELEM;
-        if (kind.removed == NFT_MSG_DELTABLE && !added_it) {
-            change.table_removed = true;
-            change.what.clear();  // with it went everything that was named so far
-        }
-        if (elements) {
+    void take_ours(const nlmsghdr& message, const Kind& kind, bool added_it, std::string name) {
+        if (kind.what == What::table && !added_it) change.table_removed = true;
+        if (kind.what == What::element) {
             auto& bytes = (added_it ? added : removed)[name];
-            const auto before = bytes.size();
-            if (before < most_keys) append_keys(message, width_of_set(name), bytes);
+            if (bytes.size() < most_keys) append_keys(message, width_of_set(name), bytes);
             else change.incomplete = true;
+            if (const auto* last = change.announcements.empty() ? nullptr : &change.announcements.back();
+                last != nullptr && last->kind == What::element && last->added == added_it && last->name == name)
+                return;
         }
-        if (kind.removed == NFT_MSG_DELSET && !added_it) change.replaced_sets.push_back(name);
-        auto what = fmt::format("{} {} {}", kind.noun, name, added_it ? "added" : "deleted");
-        if (kind.added == NFT_MSG_NEWRULE) what += ": " + rule_text(message);
-        if (change.what.empty() || change.what.back() != what) note(std::move(what));
+        if (change.announcements.size() == most_announced) {
+            change.incomplete = true;
+            return;
+        }
+        std::vector<std::uint8_t> bytes;
+        const auto* first = reinterpret_cast<const std::uint8_t*>(&message);
+        if (kind.what == What::rule) bytes.assign(first, first + message.nlmsg_len);
+        change.announcements.push_back({kind.what, added_it, std::move(name), std::move(bytes)});
     }
 
     Change finish() {
@@ -142,6 +147,74 @@ Result<std::optional<Change>> Monitor::next() {
         if (errno == ENOBUFS || errno == ENOSPC) return fail(Code::stale, "listen to", "nf_tables", "notifications were lost");
         return fail_errno("listen to", "nf_tables");
     }
+}
+
+// ---- what a change says ---------------------------------------------------------------------------------------------
+
+std::vector<std::string> describe(const Change& change) {
+    std::span announcements(change.announcements);
+    // With a table went everything in it.
+    const auto removal = std::ranges::find_if(announcements, [](const Announcement& one) { return one.kind == What::table && !one.added; });
+    if (removal != announcements.end()) announcements = announcements.subspan(static_cast<std::size_t>(removal - announcements.begin()));
+    std::vector<std::string> texts;
+    for (const auto& one : announcements) {
+        if (texts.size() == most_described) break;
+        auto text = fmt::format("{} {} {}", std::ranges::find(kinds, one.kind, &Kind::what)->noun, one.name, one.added ? "added" : "deleted");
+        if (one.kind == What::rule)
+            if (const auto rule = rule_in(message_of(one))) text += ": " + to_text(read_rule(rule.get()));
+        if (texts.empty() || texts.back() != text) texts.push_back(std::move(text));
+    }
+    return texts;
+}
+
+namespace {
+
+bool follow_rule(Live& live, const Announcement& announcement) {
+    const auto chain = std::ranges::find(live.ruleset->chains, announcement.name, &Chain::name);
+    const auto rule = rule_in(message_of(announcement));
+    if (chain == live.ruleset->chains.end() || !rule) return false;
+    auto& handles = live.rule_handles[announcement.name];
+    const auto handle = nftnl_rule_get_u64(rule.get(), NFTNL_RULE_HANDLE);
+    if (!announcement.added) {
+        const auto at = std::ranges::find(handles, handle);
+        if (at == handles.end()) return false;
+        chain->rules.erase(chain->rules.begin() + (at - handles.begin()));
+        handles.erase(at);
+        return true;
+    }
+    // The kernel names the rule before it, except for the first and the last, which its flags tell apart.
+    auto at = (message_of(announcement).nlmsg_flags & NLM_F_APPEND) != 0 ? handles.end() : handles.begin();
+    if (nftnl_rule_is_set(rule.get(), NFTNL_RULE_POSITION)) {
+        at = std::ranges::find(handles, nftnl_rule_get_u64(rule.get(), NFTNL_RULE_POSITION));
+        if (at == handles.end()) return false;
+        ++at;
+    }
+    chain->rules.insert(chain->rules.begin() + (at - handles.begin()), read_rule(rule.get()));
+    handles.insert(at, handle);
+    return true;
+}
+
+bool follow_elements(Set& set, const Change& change) {
+    const auto added = change.added_elements.find(set.name), removed = change.removed_elements.find(set.name);
+    const bool adds = added != change.added_elements.end(), removes = removed != change.removed_elements.end();
+    if (!adds && !removes) return true;
+    if (set.elements == nullptr) return false;
+    const auto none = PackedKeys(key_width(set.type));
+    set.elements = std::make_shared<PackedKeys>(set.elements->changed(removes ? removed->second : none, adds ? added->second : none));
+    return true;
+}
+
+}  // namespace
+
+bool follow(Live& live, const Change& change) {
+    if (!live.ruleset || change.incomplete || change.generation.id != live.generation + 1) return false;
+    for (const auto& one : change.announcements) {
+        if (one.kind != What::rule && one.kind != What::element) return false;
+        if (one.kind == What::rule && !follow_rule(live, one)) return false;
+    }
+    if (!std::ranges::all_of(live.ruleset->sets, [&](Set& set) { return follow_elements(set, change); })) return false;
+    live.generation = change.generation.id;
+    return true;
 }
 
 }  // namespace promwarden::firewall

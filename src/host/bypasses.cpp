@@ -111,7 +111,7 @@ Reading read_expression(std::string_view name) {
     }
     if (name.starts_with("redir") || name == "xt REDIRECT") return {Deed::redirect, ports_in(name)};
     if (name.starts_with("tproxy") || name == "xt TPROXY") return {Deed::transparent_proxy, ports_in(name)};
-    if (name.starts_with("nat dnat") || name.starts_with("dnat") || name == "xt DNAT") return {Deed::dnat, ports_in(name)};
+    if (name.starts_with("nat dnat") || name.starts_with("dnat") || name.starts_with("xt DNAT")) return {Deed::dnat, ports_in(name)};
     if (name.starts_with("fwd") || name.starts_with("dup")) return {Deed::move, {}};
     return {};
 }

@@ -9,16 +9,18 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "processes.hpp"
 #include "sockets.hpp"
 
 namespace promwarden::host {
 
 namespace {
 
-constexpr std::size_t most_text = 64 * 1024;
 constexpr std::size_t most_ancestors = 128;
 
 using Directory = Handle<DIR, closedir>;
+
+}  // namespace
 
 Result<Fd> open_process(pid_t pid, const std::string& proc) {
     const auto path = fmt::format("{}/{}", proc, pid);
@@ -27,13 +29,12 @@ Result<Fd> open_process(pid_t pid, const std::string& proc) {
     return fd;
 }
 
-/// A short file of /proc. Gone, or not ours to read: nullopt.
-std::optional<std::string> read_text(const Fd& directory, const char* name) {
+std::optional<std::string> read_text(const Fd& directory, const char* name, std::size_t limit) {
     const Fd fd{::openat(*directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)};
     if (!fd) return std::nullopt;
     std::string text;
     std::array<char, 4096> part{};
-    while (text.size() < most_text) {
+    while (text.size() < limit) {
         const auto length = ::read(*fd, part.data(), part.size());
         if (length < 0 && errno == EINTR) continue;
         if (length < 0) return std::nullopt;
@@ -50,18 +51,6 @@ std::optional<std::string> read_link(int directory, const char* name) {
     return std::string(target.data(), static_cast<std::size_t>(length));
 }
 
-template <class Number>
-std::optional<Number> number_in(std::string_view text) {
-    const auto start = text.find_first_not_of(" \t");
-    if (start == std::string_view::npos) return std::nullopt;
-    text.remove_prefix(start);
-    Number number{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (error != std::errc{}) return std::nullopt;
-    return number;
-}
-
-/// What follows "Name:" at the start of a line. The process chooses the first line (its name), in which the kernel escapes line ends.
 std::string_view field(std::string_view status, std::string_view name) {
     while (!status.empty()) {
         const auto line = status.substr(0, status.find('\n'));
@@ -76,6 +65,8 @@ std::string printable(std::string text) {
         if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
     return text;
 }
+
+namespace {
 
 /// The path of a process in one hierarchy of a /proc/PID/cgroup file, lines "ID:CONTROLLERS:PATH".
 std::string_view cgroup_path(std::string_view lines, std::string_view controllers) {
@@ -121,6 +112,8 @@ std::string unit_of(std::string_view cgroup, const std::string& proc) {
     return {};
 }
 
+}  // namespace
+
 Process describe(pid_t pid, const Fd& directory, const std::string& status, const std::string& proc) {
     Process process;
     process.pid = pid;
@@ -137,13 +130,16 @@ Process describe(pid_t pid, const Fd& directory, const std::string& status, cons
     return process;
 }
 
+namespace {
+
 std::optional<std::uint32_t> socket_inode(const std::string& target) {
     constexpr std::string_view prefix = "socket:[";
     if (!target.starts_with(prefix)) return std::nullopt;
     return number_in<std::uint32_t>(std::string_view(target).substr(prefix.size()));
 }
 
-/// The inodes of the sockets that a process has descriptors of.
+}  // namespace
+
 Result<std::set<std::uint32_t>> sockets_of(pid_t pid, const std::string& proc) {
     const auto path = fmt::format("{}/{}/fd", proc, pid);
     const Directory directory{::opendir(path.c_str())};
@@ -164,8 +160,6 @@ std::vector<pid_t> all_processes(const std::string& proc) {
             if (const auto pid = number_in<pid_t>(entry->d_name)) pids.push_back(*pid);
     return pids;
 }
-
-}  // namespace
 
 Result<Process> read_process(pid_t pid, const std::string& proc) {
     const auto directory = TRY(open_process(pid, proc));

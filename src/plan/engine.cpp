@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <pwd.h>
-#include <sys/utsname.h>
 
 #include "promwarden/apply.hpp"
 #include "promwarden/host.hpp"
+#include "start_guard.hpp"
 
 namespace promwarden {
 
@@ -16,14 +16,15 @@ constexpr std::string_view filter_control = "network.packet-filter";
 constexpr std::string_view probe_account = "promwarden-probe";
 constexpr int most_attempts = 10;
 
+/// From the file that sysusers writes: NSS could wait for a directory server, and loads libraries to do so.
 std::optional<uid_t> probe_user() {
-    static const auto user = host_accounts().user(std::string(probe_account));
+    static const auto user = []() -> std::optional<uid_t> {
+        const Handle<FILE, ::fclose> file{::fopen("/etc/passwd", "re")};
+        while (const auto* entry = file ? ::fgetpwent(file.get()) : nullptr)
+            if (entry->pw_name == probe_account) return entry->pw_uid;
+        return std::nullopt;
+    }();
     return user;
-}
-
-std::string host_name() {
-    utsname name{};
-    return ::uname(&name) == 0 ? name.nodename : "";
 }
 
 std::vector<PortRange> guarded_ports(const Policy& policy) {
@@ -52,21 +53,25 @@ bool survives(const Ruleset& ruleset, const Connection& connection) {
 
 std::string to_text(const Connection& connection) { return fmt::format("{} -> {}", promwarden::to_text(connection.remote), promwarden::to_text(connection.local)); }
 
-/// A rule that names engines' interfaces is the mark of a table that nobody keeps up to date with the links.
-bool names_engines(const Ruleset& ruleset) {
-    const auto* chain = ruleset.chain("guard_fwd");
-    return chain != nullptr && std::ranges::any_of(chain->rules, [](const Rule& rule) {
-        return std::ranges::any_of(rule.expressions, [](const Expression& e) {
-            const auto* compare = std::get_if<expr::Compare>(&e);
-            return compare != nullptr && compare->value == std::vector<std::uint8_t>{'d', 'o', 'c', 'k', 'e', 'r'};
-        });
-    });
-}
-
 /// What the policy wants the table to be; null: that there is none.
 Result<std::optional<Ruleset>> wanted(const Policy& policy, const Facts& facts) {
     if (policy.firewall.services.empty()) return std::optional<Ruleset>{};
     return TRY(desired_ruleset(policy, facts));
+}
+
+void plan_filter(const Policy& policy, const Facts& facts, Plan& plan) {
+    const auto target = wanted(policy, facts);
+    if (!facts.firewall || !target) return;
+    const auto& live = facts.firewall->live;
+    const auto difference = firewall::difference(live ? &*live : nullptr, *target ? &**target : nullptr);
+    if (difference.empty()) return;
+    std::uint64_t added = 0, removed = 0;
+    for (const auto& edit : difference.edits) (edit.kind == firewall::Edit::Kind::add ? added : removed) += edit.count;
+    plan.changes.push_back({Change::Kind::firewall, std::string(filter_control), fmt::format("table inet {}", table_name),
+                            fmt::format("{} to add, {} to remove", added, removed), firewall::to_text(difference)});
+    if (facts.connections && *target)
+        for (const auto& connection : *facts.connections)
+            if (!survives(**target, connection)) plan.cuts.push_back(to_text(connection));
 }
 
 }  // namespace
@@ -101,44 +106,21 @@ Facts Engine::observe_filter() {
     return facts;
 }
 
-Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
-    const auto needs = needs_of(only);
-    auto facts = observe_filter();
-    facts.now = std::chrono::system_clock::now();
-    facts.host = host_name();
-    if (facts.firewall && facts.firewall->live)
-        if (auto counters = kernel_.counters()) facts.firewall->counters = *std::move(counters);
-    facts.links_watched = links_watched_ || (live_ && live_->ruleset && !names_engines(*live_->ruleset));
-    if (includes(needs, Part::bypasses) && facts.links) {
-        const auto foreign = firewall::read_foreign(kernel_);
-        if (foreign) facts.bypasses = host::find_bypasses(policy.firewall, *facts.links, *foreign);
-        else facts.bypasses = std::unexpected(foreign.error());
-    }
-    if (includes(needs, Part::proxy)) facts.proxy = host::read_proxy(policy);
-    return facts;
-}
-
 Facts Engine::observe_for_apply(const Policy& policy) {
     auto facts = observe_filter();
     facts.now = std::chrono::system_clock::now();
     facts.connections = host::read_connections(guarded_ports(policy));
+    if (state_.usual()) facts.start_guards = read_start_guards();
     return facts;
 }
 
 Plan Engine::plan(const Policy& policy, const Facts& facts) {
     Plan plan;
-    const auto target = wanted(policy, facts);
-    if (!facts.firewall || !target) return plan;
-    const auto& live = facts.firewall->live;
-    const auto difference = firewall::difference(live ? &*live : nullptr, *target ? &**target : nullptr);
-    if (difference.empty()) return plan;
-    std::uint64_t added = 0, removed = 0;
-    for (const auto& edit : difference.edits) (edit.kind == firewall::Edit::Kind::add ? added : removed) += edit.count;
-    plan.changes.push_back({Change::Kind::firewall, std::string(filter_control), fmt::format("table inet {}", table_name),
-                            fmt::format("{} to add, {} to remove", added, removed), firewall::to_text(difference)});
-    if (facts.connections && *target)
-        for (const auto& connection : *facts.connections)
-            if (!survives(**target, connection)) plan.cuts.push_back(to_text(connection));
+    plan_filter(policy, facts, plan);
+    if (facts.start_guards && *facts.start_guards) {
+        const auto& guards = **facts.start_guards;
+        std::ranges::move(changes_between(guards.present, wanted_start_guards(policy, guards.directory)), std::back_inserter(plan.changes));
+    }
     return plan;
 }
 
@@ -190,17 +172,21 @@ Result<Plan> Engine::apply(const Candidate& candidate, const ApplyRequest& reque
     if (!facts.firewall) return std::unexpected(facts.firewall.error());
     auto plan = Engine::plan(candidate.policy, facts);
     TRY(refuse(candidate, request, facts, plan));
+    if (request.confirm_within) std::erase_if(plan.changes, [](const Change& change) { return change.kind == Change::Kind::unit; });  // units follow what is accepted
     if (candidate.policy.mode_of(filter_control) != Mode::enforce) return plan;  // audit: say it, leave it
     if (request.confirm_within) TRY(state_.begin_trial(candidate, *request.confirm_within));
     // From here the kernel may hold the new ruleset while the disk still names the old one; an error on the way restores the old one.
     auto done = [&]() -> Result<> {
         TRY(enforce(&candidate.policy));
+        if (!request.confirm_within) TRY(place_start_guard(&candidate.policy));
         return request.confirm_within || request.accept_later ? Result<>{} : state_.accept(candidate);
     }();
     if (done) return plan;
     auto error = std::move(done).error();
     const auto before = state_.accepted();
-    const auto restored = before ? enforce(*before ? &(*before)->policy : nullptr) : Result<bool>(std::unexpected(before.error()));
+    const auto* earlier = before && *before ? &(*before)->policy : nullptr;
+    auto restored = before ? enforce(earlier) : Result<bool>(std::unexpected(before.error()));
+    if (restored) restored = place_start_guard(earlier);
     if (const auto ended = state_.end_trial(); !ended) error.detail += fmt::format("; {}", ended.error().text());
     error.detail += restored ? " (what was there before is in force again)" : fmt::format(" (and it could not be undone: {})", restored.error().text());
     if (error.code == Code::conflict) error.code = Code::failed;
@@ -212,6 +198,7 @@ Result<> Engine::confirm() {
     const auto trial = TRY(state_.trial());
     if (!trial) return fail(Code::missing, "confirm", "", "no trial is waiting to be confirmed");
     if (remaining(*trial) <= std::chrono::nanoseconds(0)) return fail(Code::missing, "confirm", "", "the trial is over; what was there before is in force again");
+    TRY(place_start_guard(&trial->candidate.policy));
     TRY(state_.accept(trial->candidate));
     return state_.end_trial();
 }
@@ -228,7 +215,9 @@ Result<Plan> Engine::undo(bool all) {
     const auto held = TRY(state_.lock());
     if (all) {
         TRY(state_.forget());
-        return return_to(std::nullopt);
+        auto plan = TRY(return_to(std::nullopt));
+        TRY(place_start_guard(nullptr));
+        return plan;
     }
     if (TRY(state_.trial())) {
         auto plan = TRY(return_to(TRY(state_.accepted())));
@@ -236,7 +225,10 @@ Result<Plan> Engine::undo(bool all) {
         return plan;
     }
     if (!TRY(state_.accepted())) return fail(Code::missing, "undo", "", "nothing was applied");
-    return return_to(TRY(state_.retract()));
+    const auto earlier = TRY(state_.retract());
+    auto plan = TRY(return_to(earlier));
+    TRY(place_start_guard(earlier ? &earlier->policy : nullptr));
+    return plan;
 }
 
 Result<bool> Engine::settle() {
@@ -250,25 +242,8 @@ Result<bool> Engine::settle() {
     return true;
 }
 
-Result<> Engine::follow(const firewall::Change& change) {
-    if (!live_ || !live_->ruleset || change.incomplete) {
-        live_.reset();
-        return {};
-    }
-    auto now = TRY(kernel_.read(firewall::Elements::none));
-    for (auto& set : now.ruleset ? now.ruleset->sets : std::vector<Set>{}) {
-        const auto* old = live_->ruleset->set(set.name);
-        const bool replaced = change.table_removed || std::ranges::find(change.replaced_sets, set.name) != change.replaced_sets.end();
-        if (old == nullptr || replaced) continue;  // not known: whoever wants it right makes it anew
-        set.elements = old->elements;
-        const auto none = PackedKeys(key_width(set.type));
-        const auto added = change.added_elements.find(set.name), removed = change.removed_elements.find(set.name);
-        if (set.elements == nullptr || (added == change.added_elements.end() && removed == change.removed_elements.end())) continue;
-        set.elements = std::make_shared<PackedKeys>(set.elements->changed(removed == change.removed_elements.end() ? none : removed->second,
-                                                                          added == change.added_elements.end() ? none : added->second));
-    }
-    live_ = std::move(now);
-    return {};
+void Engine::follow(const firewall::Change& change) {
+    if (live_ && !firewall::follow(*live_, change)) live_.reset();
 }
 
 Result<> Engine::restored() {

@@ -20,9 +20,22 @@ constexpr std::size_t largest_history = 1 << 20;  // of each of two files
 constexpr std::size_t most_kept = 16;
 constexpr auto lock_time = std::chrono::seconds(10);
 
-std::string boot_id() {
-    const auto file = read_file("/proc/sys/kernel/random/boot_id", 64);
-    return file ? file->text.substr(0, file->text.find('\n')) : "unknown";
+/// Which boot this is: a file that no restart survives, a container's included. The kernel's boot_id would not do: a container has its own, and a service of that
+/// container with a /proc of its own sees the host's.
+const std::string boot_mark = "/run/promwarden/boot";
+
+/// "" where nothing was put on trial since the machine started.
+std::string this_boot() {
+    const auto file = read_trusted_file(boot_mark, 64);
+    return file ? file->text.substr(0, file->text.find('\n')) : "";
+}
+
+Result<std::string> mark_boot() {
+    if (auto marked = this_boot(); !marked.empty()) return marked;
+    const auto random = TRY(read_file("/proc/sys/kernel/random/uuid", 64));
+    TRY(make_directory(boot_mark.substr(0, boot_mark.rfind('/')), 0755));
+    TRY(publish_file(boot_mark, random.text, 0644));
+    return random.text.substr(0, random.text.find('\n'));
 }
 
 std::chrono::nanoseconds boot_time() {
@@ -59,7 +72,9 @@ std::expected<Candidate, Diagnostics> load_candidate(const std::string& path, co
     return Candidate{*std::move(sources), accounts.recorded(), *std::move(policy)};
 }
 
-std::chrono::nanoseconds remaining(const Trial& trial) { return trial.boot == boot_id() ? trial.deadline - boot_time() : std::chrono::nanoseconds(0); }
+std::chrono::nanoseconds remaining(const Trial& trial) {
+    return !trial.boot.empty() && trial.boot == this_boot() ? trial.deadline - boot_time() : std::chrono::nanoseconds(0);
+}
 
 Result<State> State::open(std::string directory) {
     TRY(make_directory(directory, 0750));
@@ -160,7 +175,7 @@ Result<std::optional<Trial>> State::trial() const {
 }
 
 Result<> State::begin_trial(const Candidate& candidate, std::chrono::seconds within) const {
-    const Json header{{"boot", boot_id()}, {"deadline", (boot_time() + within).count()}};
+    const Json header{{"boot", TRY(mark_boot())}, {"deadline", (boot_time() + within).count()}};
     return publish_file(path("trial"), json_text(header) + "\n" + packed(candidate), 0600);
 }
 

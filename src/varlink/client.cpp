@@ -127,7 +127,9 @@ std::expected<Json, CallError> Client::call(std::string_view method, const Json&
 }
 
 std::expected<void, CallError> Client::stream(std::string_view method, const Json& parameters,
-                                              const std::function<bool(const Json& reply)>& each, const sigset_t* waiting) {
+                                              const std::function<bool(const Json& reply)>& each, const sigset_t* waiting,
+                                              std::optional<std::chrono::milliseconds> timeout) {
+    const auto deadline = timeout ? Deadline(Clock::now() + *timeout) : std::nullopt;
     const auto ended = [&](Error error) {
         fd_ = Fd();
         return std::unexpected(CallError{std::move(error), "", "{}"});
@@ -136,7 +138,7 @@ std::expected<void, CallError> Client::stream(std::string_view method, const Jso
     if (auto sent = send(request_text(method, parameters, true), Clock::now() + std::chrono::seconds(5)); !sent)
         return ended(std::move(sent).error());
     for (;;) {
-        auto message = receive(std::nullopt, waiting);
+        auto message = receive(deadline, waiting);
         if (!message) return ended(std::move(message).error());
         auto reply = parse_reply(*message);
         if (!reply) return ended(std::move(reply).error());

@@ -18,6 +18,16 @@ BUILD = os.environ.get("PROMWARDEN_BUILD", os.path.join(ROOT, "build"))
 COMMAND = os.environ.get("PROMWARDEN", os.path.join(BUILD, "src/bin/promwarden"))
 AGENT = os.environ.get("PROMWARDEND", os.path.join(BUILD, "src/bin/promwardend"))
 
+GUARD = {"network.packet-filter", "network.container-path", "network.bypass", "access.local-users"}
+
+
+def others_off():
+    """A table for a policy under which nothing but the guard decides the exit status: what else is on this machine is not what these tests are about."""
+    listed = subprocess.run([COMMAND, "explain", "--format", "json"], stdout=subprocess.PIPE, check=True).stdout
+    ids = [control["id"] for control in json.loads(listed)]
+    return "[controls]\n" + "".join(f'"{name}" = "off"\n' for name in ids if name not in GUARD)
+
+
 POLICY = """schema = 1
 
 [firewall.sources]
@@ -41,6 +51,11 @@ class CommandTest(unittest.TestCase):
         self.run_inside("ip", "link", "set", "lo", "up")
         self.policy = self.path("policy.toml")
         self.write_policy(POLICY)
+        os.mkdir(self.path("policy.d"), 0o755)
+        self.others = self.path("policy.d/others.toml")
+        with open(self.others, "w") as file:
+            file.write(others_off())
+        os.chmod(self.others, 0o644)
 
     def end_namespace(self):
         self.namespace.kill()
@@ -103,6 +118,7 @@ class Looking(CommandTest):
 
     def test_policy_check_and_show(self):
         self.assertIn("is valid: 1 service, 1 source group with 2 networks", self.command("policy", "check").stdout)
+        os.unlink(self.others)
         shown = self.command("policy", "show").stdout
         self.write_policy(shown)
         self.assertEqual(self.command("policy", "show").stdout, shown)
@@ -347,6 +363,27 @@ class ThroughTheAgent(CommandTest):
         self.assertEqual(done.returncode, 2)
         self.assertIn("has another policy, " + self.policy, done.stderr)
 
+    def owned(self):
+        return json.loads(self.command("status", "--format", "json").stdout)["firewall"]["state"] == "owned"
+
+    def test_ownership_follows_a_trial_and_its_end(self):
+        self.command("apply")
+        if not self.owned():
+            self.skipTest("this kernel has no owned tables that persist")
+        self.write_policy(POLICY + '\n[firewall]\nownership = "off"\n')
+        self.command("apply", "--confirm-within", "2s")
+        self.assertFalse(self.owned())
+        self.assertEqual(self.run_inside("nft", "add", "chain", "inet", "promwarden", "foreign").returncode, 0)
+        deadline = time.monotonic() + 20
+        while not self.owned() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.assertTrue(self.owned(), "the trial is over; the policy before it owns the table")
+        self.assertIn("Operation not permitted", self.run_inside("nft", "add", "chain", "inet", "promwarden", "foreign").stderr)
+        self.command("apply")
+        self.assertFalse(self.owned())
+        self.command("undo")
+        self.assertTrue(self.owned())
+
     def test_watch_streams_until_interrupted(self):
         watch = subprocess.Popen(self.inside(*self.words("watch", "--format", "json")), stdout=subprocess.PIPE, text=True)
         self.addCleanup(watch.stdout.close)
@@ -363,6 +400,16 @@ class ThroughTheAgent(CommandTest):
         _, errors = watch.communicate(timeout=10)
         self.assertEqual(watch.returncode, 5)
         self.assertIn(b"the agent has ended", errors)
+
+
+class WithoutPrivilege(CommandTest):
+    def test_what_may_not_be_done_is_said_in_one_way(self):
+        without = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]
+        denied = self.command("apply", status=6, before=without)
+        self.assertIn("not permitted", denied.stderr.lower())
+        agent = self.run_inside(*without, AGENT, *self.words()[1:])
+        self.assertEqual(agent.returncode, 6, agent.stderr)
+        self.assertIn("not permitted", agent.stderr.lower())
 
 
 if __name__ == "__main__":

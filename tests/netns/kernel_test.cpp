@@ -266,6 +266,8 @@ TEST_CASE("every kind of drift is noticed, named, and undone by the difference")
         {"nft flush ruleset", "table promwarden deleted"},
         {"nft delete table inet promwarden", "table promwarden deleted"},
         {"nft insert rule inet promwarden guard_pre tcp dport 9090 accept", "rule of chain guard_pre added"},
+        {"nft add rule inet promwarden guard_pre tcp dport 9090 accept", "rule of chain guard_pre added"},
+        {"nft 'insert rule inet promwarden guard_in accept; insert rule inet promwarden guard_in drop; add rule inet promwarden guard_in index 1 counter'", "rule of chain guard_in added"},
         {"nft flush chain inet promwarden guard_judge_prometheus", "rule of chain guard_judge_prometheus deleted"},
         {"nft add element inet promwarden guard_office_ip4_24 { 203.0.113.0 }", "element of set guard_office_ip4_24 added"},
         {"nft delete element inet promwarden guard_office_ip4_8 { 10.0.0.0 }", "element of set guard_office_ip4_8 deleted"},
@@ -273,9 +275,11 @@ TEST_CASE("every kind of drift is noticed, named, and undone by the difference")
         {"nft add set inet promwarden more '{ type ipv4_addr; }'", "set more added"},
         {"nft add table inet promwarden '{ flags dormant; }'", "table promwarden added"},
     };
+    int times_followed = 0;
     for (const auto& drift : drifts) {
         CAPTURE(std::string(drift.command));
         load(kernel, wanted);
+        auto followed = read_all(kernel);
         while (true) {
             const auto drained = monitor.next();
             if (drained && !*drained) break;
@@ -291,8 +295,15 @@ TEST_CASE("every kind of drift is noticed, named, and undone by the difference")
             if (!*change) break;
             CHECK((*change)->ours);
             CHECK((*change)->port_id != kernel.port_id());
+            if (follow(followed, **change)) {  // without asking the kernel, and the same
+                const auto asked = read_all(kernel);
+                CHECK(followed.generation == asked.generation);
+                CHECK(followed.rule_handles == asked.rule_handles);
+                check_equal(*followed.ruleset, *asked.ruleset);
+                ++times_followed;
+            }
             comm = (*change)->generation.comm;
-            std::ranges::copy((*change)->what, std::back_inserter(what));
+            std::ranges::copy(describe(**change), std::back_inserter(what));
         }
         CHECK(comm == "nft");
         bool named = false;
@@ -303,6 +314,7 @@ TEST_CASE("every kind of drift is noticed, named, and undone by the difference")
         load(kernel, wanted);
         check_equal(*read_all(kernel).ruleset, wanted);
     }
+    CHECK(times_followed == 5);  // tables, chains and sets are read again, and so are rules that name a neighbour announced after them
     remove(kernel);
 }
 

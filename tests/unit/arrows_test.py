@@ -16,14 +16,22 @@ ALLOWED = {
     **{room: VALUES for room in READERS},
     "host": VALUES | READERS,
     "controls": VALUES | READERS,
-    "plan": VALUES | READERS | {"host", "controls"},
+    "probe": VALUES,
+    "rotation": VALUES | READERS,
+    "plan": VALUES | READERS | {"host", "controls", "probe", "rotation"},
     "render": VALUES | {"controls", "plan"},
-    "agent": VALUES | READERS | {"host", "controls", "plan", "render", "varlink"},
-    "cli": VALUES | READERS | {"host", "controls", "plan", "render", "varlink", "agent"},
-    "bin": VALUES | READERS | {"host", "controls", "plan", "render", "varlink", "agent", "cli"},
+    "agent": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink"},
+    "cli": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink", "agent"},
+    "bin": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink", "agent", "cli"},
 }
 # A public header is called like its room, except these.
-HEADER_OF = {"address": "base", "ruleset": "facts", "process": "facts", "server": "facts", "files": "facts", "lint": "controls", "site": "controls", "proxy": "facts", "event": "plan", "apply": "plan", "state": "plan"}
+HEADER_OF = {
+    **dict.fromkeys(["certificate", "files", "live", "process", "proxy", "ruleset", "server"], "facts"),
+    **dict.fromkeys(["flags", "unit"], "prometheus"),
+    **dict.fromkeys(["event", "apply", "state"], "plan"),
+    **dict.fromkeys(["lint", "site"], "controls"),
+    "address": "base",
+}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 

@@ -44,12 +44,12 @@ Facts obeying(const Policy& policy) {
     return facts;
 }
 
-Ruleset& live(Facts& facts) { return *facts.firewall->live; }
+Ruleset& live_table(Facts& facts) { return *facts.firewall->live; }
 
 Chain& chain_at(Facts& facts, Hook::Point point) {
     const auto found =
-        std::ranges::find_if(live(facts).chains, [&](const Chain& chain) { return chain.hook && chain.hook->point == point; });
-    REQUIRE(found != live(facts).chains.end());
+        std::ranges::find_if(live_table(facts).chains, [&](const Chain& chain) { return chain.hook && chain.hook->point == point; });
+    REQUIRE(found != live_table(facts).chains.end());
     return *found;
 }
 
@@ -63,6 +63,7 @@ constexpr auto filter = "network.packet-filter";
 constexpr auto containers = "network.container-path";
 constexpr auto users = "access.local-users";
 constexpr auto bypass = "network.bypass";
+const std::vector<std::string> guard_controls{filter, containers, bypass, users};
 
 }  // namespace
 
@@ -200,7 +201,7 @@ TEST_CASE("no table, and a dormant one, fail everything that stands on it") {
         expected = "there is no table inet promwarden";
     }
     SUBCASE("dormant") {
-        live(facts).dormant = true;
+        live_table(facts).dormant = true;
         expected = "dormant";
     }
     for (const auto* id : {filter, containers, users}) {
@@ -232,12 +233,12 @@ TEST_CASE("packet-filter: each way in which the live table can differ is a findi
     }
     SUBCASE("an element added") {
         auto& set = *std::ranges::find_if(
-            live(facts).sets, [](const Set& one) { return one.type == Set::Type::ip4 && one.elements && !one.elements->empty(); });
+            live_table(facts).sets, [](const Set& one) { return one.type == Set::Type::ip4 && one.elements && !one.elements->empty(); });
         set.elements = std::make_shared<const PackedKeys>(set.elements->changed(PackedKeys(4), PackedKeys(4, {203, 0, 113, 5})));
         named = "203.0.113.5";
     }
     SUBCASE("a foreign chain in our table") {
-        live(facts).chains.push_back({"stranger", {}, {accept_all}});
+        live_table(facts).chains.push_back({"stranger", {}, {accept_all}});
         named = "stranger";
     }
     const auto decision = decide(filter, policy, facts);
@@ -252,7 +253,7 @@ TEST_CASE("packet-filter: each way in which the live table can differ is a findi
 TEST_CASE("packet-filter: at most twenty findings, and how many more there are") {
     const auto policy = guarded_policy();
     auto facts = obeying(policy);
-    for (int i = 0; i < 40; ++i) live(facts).chains.push_back({"stranger" + std::to_string(i), {}, {}});
+    for (int i = 0; i < 40; ++i) live_table(facts).chains.push_back({"stranger" + std::to_string(i), {}, {}});
     const auto decision = decide(filter, policy, facts);
     CHECK(decision.verdict == Verdict::fail);
     REQUIRE(decision.findings.size() == 21);
@@ -278,13 +279,13 @@ TEST_CASE("container-path sees the forward hook only, local-users the output hoo
 TEST_CASE("container-path: a chain hooked beside ours, and a chain that ours leads to, are part of the path") {
     const auto policy = guarded_policy();
     auto facts = obeying(policy);
-    SUBCASE("beside") { live(facts).chains.push_back({"stranger", Hook{Hook::Point::forward, -20, true}, {accept_all}}); }
+    SUBCASE("beside") { live_table(facts).chains.push_back({"stranger", Hook{Hook::Point::forward, -20, true}, {accept_all}}); }
     SUBCASE("led to") {
         chain_at(facts, Hook::Point::forward).rules.push_back({{expr::Verdict{expr::Verdict::Kind::jump, "stranger"}}, ""});
-        live(facts).chains.push_back({"stranger", {}, {accept_all}});
+        live_table(facts).chains.push_back({"stranger", {}, {accept_all}});
     }
     SUBCASE("gone") {
-        std::erase_if(live(facts).chains, [](const Chain& chain) { return chain.hook && chain.hook->point == Hook::Point::forward; });
+        std::erase_if(live_table(facts).chains, [](const Chain& chain) { return chain.hook && chain.hook->point == Hook::Point::forward; });
     }
     const auto decision = decide(containers, policy, facts);
     CHECK(decision.verdict == Verdict::fail);
@@ -432,7 +433,11 @@ TEST_CASE("evaluate decides what has a function, or what was asked for, in the c
     const auto report = evaluate(policy, obeying(policy));
     std::vector<std::string_view> ids;
     for (const auto& one : report.controls) ids.push_back(one.control->id);
-    CHECK(ids == std::vector<std::string_view>{filter, containers, bypass, users});
+    std::vector<std::string_view> decided;
+    for (const auto& control : catalogue())
+        if (control.decide != nullptr) decided.push_back(control.id);
+    CHECK(ids == decided);
+    CHECK(std::ranges::includes(std::set(ids.begin(), ids.end()), std::set<std::string_view>{filter, containers, bypass, users}));
     CHECK(report.host == "db1");
     CHECK(report.time == now);
     CHECK(report.policy_sha256 == policy.sha256);
@@ -571,7 +576,7 @@ TEST_CASE("a report as JSON has the promised keys, and reads back") {
     auto policy = guarded_policy();
     policy.waivers = {waiver("", 3 * 24h)};
     policy.waivers[0].expires = parse_time("2026-11-30T00:00:00Z").value();
-    const auto json = to_json(evaluate(policy, with_bypasses(policy)));
+    const auto json = to_json(evaluate(policy, with_bypasses(policy), guard_controls));
     CHECK(json["schema"] == "promwarden.report/1");
     CHECK(json["time"] == "2026-11-22T10:00:00Z");
     CHECK(json["summary"].dump() == R"({"pass":2,"fail":0,"unknown":0,"not-applicable":1,"waived":1})");
@@ -594,7 +599,7 @@ TEST_CASE("a report as JSON has the promised keys, and reads back") {
 
 TEST_CASE("a report that is not one is refused") {
     const auto policy = guarded_policy();
-    const auto good = to_json(evaluate(policy, with_bypasses(policy)));
+    const auto good = to_json(evaluate(policy, with_bypasses(policy), guard_controls));
     const auto refused = [&](auto&& spoil) {
         auto json = good;
         spoil(json);

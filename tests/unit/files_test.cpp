@@ -302,6 +302,17 @@ TEST_CASE("config.invalid and config.startable") {
         {"config.startable", pass, "global: {scrape_interval: 1m30s, scrape_timeout: 0}\nscrape_configs:\n- job_name: a\n  relabel_configs:\n  - {action: LabelDrop, regex: 'a|b'}\n"},
         {"config.startable", pass, "scrape_configs:\n- job_name: '{{ a }}'\n- job_name: '{{ a }}'\n"},
         {"config.startable", unknown, "scrape_configs:\n- job_name: a\n  stream_parse: true\n"},
+        {"config.startable", unknown, "groups:\n- name: a\n  partial_response_strategy: abort\n  rules: []\n"},
+        {"config.startable", unknown, "groups:\n- name: a\n  concurrency: 2\n  rules: [{alert: A, expr: up, update_entries_limit: 3}]\n"},
+        {"config.startable", unknown, "namespace: n\ngroups:\n- name: a\n  source_tenants: [b]\n  rules: []\n"},
+        {"config.startable", failed, "scrape_configs:\n- job_name: a\n  static_configs:\n  - targets: localhost:9090\n", "scrape_configs[0].static_configs[0].targets", 4},
+        {"config.startable", failed, "scrape_configs:\n- job_name: a\n  static_configs:\n    targets: ['localhost:9090']\n", "scrape_configs[0].static_configs", 3},
+        {"config.startable", failed, "scrape_configs:\n- job_name: a\n  static_configs: ['localhost:9090']\n", "scrape_configs[0].static_configs", 3},
+        {"config.startable", failed, "rule_files: rules.yml\nscrape_configs: []\n", "rule_files", 1},
+        {"config.startable", failed, "global: 15s\nscrape_configs: []\n", "global", 1},
+        {"config.startable", failed, "storage: {tsdb: {retention: {size: 10G}}}\n", "storage.tsdb.retention.size", 1},
+        {"config.startable", pass, "storage: {tsdb: {retention: {size: 512MiB}}}\nglobal:\nrule_files:\nscrape_configs: []\n"},
+        {"config.startable", pass, "rule_files: ${FILES}\nscrape_configs: [{job_name: a, static_configs: \"{{ targets }}\"}]\n"},
     };
     check(cases);
 }
@@ -418,7 +429,7 @@ TEST_CASE("the hardening guide's own lines, pasted as they are printed") {
 }
 
 TEST_CASE("refused texts leave every control undecided, and findings are bounded") {
-    const auto deep = decide("secrets.inline", "scrape_configs:\n- " + std::string(1000, '[') + std::string(1000, ']'), {.policy = nullptr, .version = {}, .as = prometheus::FileKind::prometheus, .only = {}});
+    const auto deep = decide("secrets.inline", "scrape_configs:\n- " + std::string(1000, '[') + std::string(1000, ']'), {.policy = nullptr, .version = {}, .as = prometheus::FileKind::prometheus, .only = {}, .main_file = {}, .own_ports = {}});
     CHECK(deep.verdict == Verdict::unknown);
     CHECK(deep.reason == "f.yml: refused: nested deeper than 200 levels");
     std::string many = "scrape_configs:\n";

@@ -60,12 +60,19 @@ class Words(unittest.TestCase):
 @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze here")
 class Unit(unittest.TestCase):
     def test_exposure_is_at_most_2_1(self):
-        with tempfile.TemporaryDirectory() as directory:
-            unit = Path(directory, "promwardend.service")
-            unit.write_text(text("systemd/promwardend.service.in").replace("@sbindir@", "/usr/sbin"), encoding="utf-8")
-            done = subprocess.run(["systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=21", unit],
-                                  capture_output=True, text=True, timeout=60, check=False)
-        self.assertEqual(done.returncode, 0, done.stdout[-300:] + done.stderr)
+        for name in ("promwardend.service", "promwarden-early.service"):
+            with self.subTest(name), tempfile.TemporaryDirectory() as directory:
+                unit = Path(directory, name)
+                unit.write_text(text(f"systemd/{name}.in").replace("@sbindir@", "/usr/sbin").replace("@libexecdir@", "/usr/libexec/promwarden"), encoding="utf-8")
+                done = subprocess.run(["systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=21", unit],
+                                      capture_output=True, text=True, timeout=60, check=False)
+                self.assertEqual(done.returncode, 0, done.stdout[-300:] + done.stderr)
+
+    def test_the_boot_waits_for_no_bus_and_comes_after_those_who_flush(self):
+        for name in ("promwardend.service", "promwarden-early.service"):
+            after = " ".join(re.findall(r"^After=(.*)$", text(f"systemd/{name}.in"), re.MULTILINE)).split()
+            self.assertLessEqual({"nftables.service", "netfilter-persistent.service", "ufw.service"}, set(after), name)
+            self.assertFalse({"dbus.service", "dbus.socket", "firewalld.service", "network.target"} & set(after), name)
 
 
 if __name__ == "__main__":

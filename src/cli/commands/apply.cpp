@@ -57,11 +57,11 @@ Or<Applied> apply_by_agent(Agent agent, const Options& options) {
     if (applied.asked_for) {
         Json parameters{{"force", options.force}};
         if (options.confirm_within) parameters["confirm_within"] = options.confirm_within->count();
-        const auto answer = TRY(agent.call("Apply", parameters, agent_time));
+        const auto answer = TRY(agent.call_in_parts("Apply", parameters, agent_time));
         applied.plan = TRY(plan_in(answer));
         applied.report = TRY(report_in(answer));
     } else {
-        applied.report = TRY(report_in(agent.call("Report", Json::object())));
+        applied.report = TRY(report_in(agent.call_in_parts("Report", Json::object())));
     }
     applied.mode = mode_in(applied.report);
     if (!options.only.empty())

@@ -1,4 +1,4 @@
-// check — the line without its end: observe, evaluate, report.
+// check — the line without its end: observe, evaluate, report. With --root, the same over what lies on a disk.
 
 #include "local.hpp"
 #include "output.hpp"
@@ -7,6 +7,7 @@ namespace promwarden::cli {
 
 Outcome check(const Options& options) {
     const auto candidate = TRY(load_policy(options.policy));
+    if (!options.root.empty()) return show(options, evaluate(candidate.policy, TRY(Engine::observe_image(candidate.policy, options.root)), options.only));
     auto engine = TRY(open_to_look(options));
     const auto facts = engine.observe(candidate.policy, options.only);
     return show(options, evaluate(candidate.policy, facts, options.only));

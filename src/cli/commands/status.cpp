@@ -79,7 +79,7 @@ Outcome status(const Options& options) {
         note(fmt::format("no agent answers at {}; this is a check", options.socket));
         return check(options);
     }
-    const auto answer = TRY(agent->call("Status", Json::object()));
+    const auto answer = TRY(agent->call_in_parts("Status", Json::object()));
     auto status = TRY(member(answer, "status"));
     auto report = TRY(report_in(status));
     if (!options.only.empty()) {

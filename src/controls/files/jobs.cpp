@@ -189,7 +189,52 @@ void relabelling(const Walk& walk, const Node& rules, std::string_view key, cons
     }
 }
 
+namespace {
+
+/// How a name on the policy's list may be written in a label.
+std::vector<std::string> spellings(const std::string& word) {
+    std::vector<std::string> all{word, "db_" + word, word + "_hash"};
+    auto capital = word;
+    capital[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(capital[0])));
+    all.push_back(std::move(capital));
+    return all;
+}
+
+/// What the policy wants dropped, a job must drop: before its samples are stored, under every spelling.
+void demanded_redaction(const Walk& walk, const Node& node, const Path& path) {
+    if (walk.options.policy == nullptr || walk.options.policy->redact_labels.empty()) return;
+    const auto& words = walk.options.policy->redact_labels;
+    std::vector<std::string> wanted;
+    for (const auto& word : words)
+        if (!word.empty()) std::ranges::move(spellings(word), std::back_inserter(wanted));
+    const std::vector<std::string_view> names(wanted.begin(), wanted.end());
+    std::vector<bool> dropped(names.size());
+    const auto* list = node.entry("metric_relabel_configs");
+    for (const auto* rule : list == nullptr ? std::span<const Node* const>{} : list->value->items) {
+        const auto *action = rule->find("action"), *regex = rule->find("regex");
+        if (action == nullptr || regex == nullptr || lower(action->scalar()) != "labeldrop") continue;
+        if (written(*regex) == Written::filled_later) return walk.verdicts.undecided(Id::redaction, walk.place(path, rule->at), "its regex is filled in later");
+        const auto answers = prometheus::matches(regex->scalar(), names);
+        for (std::size_t i = 0; answers && i < names.size(); ++i) dropped[i] = dropped[i] || (*answers)[i];
+    }
+    walk.verdicts.touch(Id::redaction);
+    std::vector<std::string_view> kept;
+    for (std::size_t i = 0; i < names.size() && kept.size() < 4; ++i)
+        if (!dropped[i]) kept.push_back(names[i]);
+    if (kept.empty()) return;
+    std::string pattern;
+    for (const auto& word : words) pattern += (pattern.empty() ? "" : "|") + word;
+    const auto edit = fmt::format("- {{action: labeldrop, regex: '(?i).*({}).*'}}", pattern);
+    const Path at = path / "metric_relabel_configs";
+    const auto place = list == nullptr ? walk.place(path, node.at) : walk.place(at, list->at);
+    walk.verdicts.fail(Id::redaction, place, "labels that the policy names are dropped before they are stored", "labels such as " + joined(kept) + " are kept",
+                       fmt::format("add below `metric_relabel_configs:`{}: {}", list == nullptr ? " of this job" : fmt::format(" (line {})", in_file(walk.document, list->at).line), edit));
+}
+
+}  // namespace
+
 void job(const Walk& walk, const Node& node, const Path& path) {
+    demanded_redaction(walk, node, path);
     federation(walk, node, path);
     honor_labels(walk, node, path);
     docker_socket(walk, node, path);

@@ -52,6 +52,7 @@ constexpr Row rows[] = {
     {Id::honor_labels, "config.honor-labels", configuration, 0, "honor_labels only where it belongs", "no honor_labels here"},
     {Id::docker_socket, "config.docker-socket", configuration, 0, "discovery does not use the Docker API", "discovery does not use the Docker API"},
     {Id::invalid, "config.invalid", any, any, "every setting is known and in its place", "no Prometheus file here"},
+    {Id::retention, "data.retention", configuration, 0, "retention is within the policy", "no retention is set here"},
 };
 static_assert(std::size(rows) == static_cast<std::size_t>(Id::count_));
 
@@ -133,6 +134,7 @@ Decision decide(const Row& row, Bin& bin) {
 std::vector<FileDecision> judge(std::span<const prometheus::Document> documents, const LintOptions& options) {
     files::Verdicts verdicts;
     for (const auto& document : documents) files::judge_document(document, options, verdicts);
+    if (!options.main_file.empty()) files::alerting(documents, options, verdicts);
     std::vector<FileDecision> decisions;
     for (const auto& row : files::rows)
         if (options.only.empty() || std::ranges::find(options.only, row.control) != options.only.end())

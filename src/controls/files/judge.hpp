@@ -16,7 +16,7 @@ using yaml::Node;
 
 enum class Id : std::uint8_t {
     password_hashes, server, protocol, client_auth, scrape, remote_write, other_clients, federation, secrets_inline, inline_key, exposed_parameters, redacted_literal,
-    dead_variables, redaction, identity, query_log, query_rate, auth_failures, reload_failed, startable, honor_labels, docker_socket, invalid,
+    dead_variables, redaction, identity, query_log, query_rate, auth_failures, reload_failed, startable, honor_labels, docker_socket, invalid, retention,
     count_,
 };
 
@@ -143,5 +143,24 @@ void web(const Walk& walk, const Node& root, const Path& path);
 
 // rules.cpp
 void rule(const Walk& walk, const Node& node, const Path& path);
+/// What a whole configuration lacks for its alerts to be raised.
+void alerting(std::span<const Document> documents, const LintOptions& options, Verdicts& verdicts);
+
+/// Calls `found` with each static target of a scrape configuration or an Alertmanager. The path lives while `found` runs.
+template <class Found>
+void static_targets(const Node& block, const Path& path, Found&& found) {
+    const auto* groups = block.find("static_configs");
+    if (groups == nullptr) return;
+    const Path list = path / "static_configs";
+    for (std::size_t i = 0; i < groups->items.size(); ++i) {
+        const auto* targets = groups->items[i]->find("targets");
+        if (targets == nullptr) continue;
+        const Path group = list[i], names = group / "targets";
+        for (std::size_t j = 0; j < targets->items.size(); ++j)
+            if (const auto& target = *targets->items[j]; !target.null()) found(target, names[j]);
+    }
+}
+/// Whether its targets are found at run time.
+bool discovers(const Node& block);
 
 }  // namespace promwarden::files

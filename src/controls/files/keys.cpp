@@ -18,11 +18,18 @@ void refuse(const Walk& walk, const Place& place, const std::string& observed, c
     walk.verdicts.fail(Id::startable, place, "a file that Prometheus accepts", observed + "; Prometheus refuses to start with it", remedy);
 }
 
-/// Settings of VictoriaMetrics' agent, which reads the same file.
-bool foreign(std::string_view key) {
-    constexpr std::string_view keys[] = {"stream_parse", "relabel_debug", "metric_relabel_debug", "scrape_align_interval", "scrape_offset", "series_limit", "no_stale_markers",
-                                         "disable_compression", "disable_keepalive", "max_scrape_size", "label_limit_drop"};
-    return std::ranges::find(keys, key) != std::end(keys);
+/// Whose setting it is, where another program reads files of the same form; "" for none that is known.
+std::string_view foreign(std::string_view key, Shape shape) {
+    constexpr std::string_view metrics[] = {"stream_parse", "relabel_debug", "metric_relabel_debug", "scrape_align_interval", "scrape_offset", "series_limit", "no_stale_markers",
+                                            "disable_compression", "disable_keepalive", "max_scrape_size", "label_limit_drop"};
+    constexpr std::string_view groups[] = {"concurrency", "type", "tenant", "params", "headers", "notifier_headers", "eval_offset", "eval_delay", "eval_alignment", "extra_filter_labels"};
+    constexpr std::string_view rules[] = {"debug", "update_entries_limit"};
+    const auto in = [&](const auto& keys) { return std::ranges::find(keys, key) != std::end(keys); };
+    if (in(metrics) || (shape == Shape::rule_group && in(groups)) || (shape == Shape::rule && in(rules))) return "VictoriaMetrics";
+    if (shape == Shape::rule_group && key == "partial_response_strategy") return "Thanos";
+    if (shape == Shape::rule_group && (key == "source_tenants" || key == "evaluation_delay" || key == "align_evaluation_time_on_interval")) return "Mimir";
+    if (shape == Shape::rule_file && key == "namespace") return "Mimir's tools";
+    return {};
 }
 
 /// Whether a setting with this key takes that name below it: by its schema, or because it takes any name and the name is not known elsewhere.
@@ -125,11 +132,60 @@ void relabel_rules(const Walk& walk, const Node& block, const Path& path) {
     }
 }
 
+/// "512MB" in bytes, as Prometheus reads it: powers of 1024, the B is part of the unit.
+std::optional<std::uint64_t> bytes(std::string_view text) {
+    constexpr std::string_view units[] = {"B", "KB", "MB", "GB", "TB", "PB", "EB"};
+    const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
+    if (digits == 0 || digits > 9) return std::nullopt;
+    std::uint64_t number = 0;
+    for (const char c : text.substr(0, digits)) number = number * 10 + static_cast<std::uint64_t>(c - '0');
+    auto unit = std::string(text.substr(digits));
+    std::erase(unit, 'i');
+    const auto found = std::ranges::find(units, unit);
+    if (found == std::end(units)) return text == "0" ? std::optional<std::uint64_t>(0) : std::nullopt;
+    const auto power = 10 * (found - std::begin(units));
+    return power > 0 && number >= (std::uint64_t{1} << (63 - power)) ? std::nullopt : std::optional(number << power);
+}
+
+void retention_rules(const Walk& walk, const Node& block, const Path& path) {
+    const auto* policy = walk.options.policy;
+    if (policy != nullptr && (policy->data.retention_time || policy->data.retention_size)) walk.verdicts.touch(Id::retention);
+    if (const auto* size = block.entry("size"); size != nullptr && written(*size->value) == Written::literal) {
+        const Path at = path / "size";
+        const auto given = bytes(size->value->scalar());
+        if (!given) refuse(walk, walk.place(at, size->at), "a size without its unit", fmt::format("line {}: write the unit with its B: 10GB", in_file(walk.document, size->at).line));
+        else if (policy != nullptr && policy->data.retention_size && (*given == 0 || *given > *policy->data.retention_size))
+            walk.verdicts.fail(Id::retention, walk.place(at, size->at), fmt::format("at most {} bytes", *policy->data.retention_size), fmt::format("{} bytes", *given),
+                               line_with(walk.place(at, size->at), fmt::format("size: {}B", *policy->data.retention_size)));
+    }
+    const auto* time = block.entry("time");
+    const auto given = time == nullptr ? std::nullopt : duration(time->value->scalar());
+    if (!given || policy == nullptr || !policy->data.retention_time) return;
+    const Path at = path / "time";
+    const auto limit = policy->data.retention_time->count();
+    if (*given > limit * 1000)
+        walk.verdicts.fail(Id::retention, walk.place(at, time->at), format_duration(*policy->data.retention_time), fmt::format("{}", format_duration(std::chrono::seconds(*given / 1000))),
+                           line_with(walk.place(at, time->at), "time: " + format_duration(*policy->data.retention_time)));
+}
+
 void rule_rules(const Walk& walk, const Node& block, const Path& path) {
     if (walk.document.repaired) return;
     at_most_one(walk, block, path, {"alert", "record"});
     if (!given(block, "alert") && !given(block, "record")) refuse(walk, walk.place(path, block.at), "a rule that is neither alert nor record", "add `alert: NAME` or `record: NAME`");
     if (!given(block, "expr")) refuse(walk, walk.place(path, block.at), "a rule without expr", "add `expr: …`");
+}
+
+/// What a value had to be and is not; "" where it is fine, or nobody can say before a template is filled in.
+std::string_view wrong_form(const Node& node, const Key& key) {
+    using V = prometheus::Value;
+    constexpr std::string_view lists[] = {"targets", "rule_files", "scrape_config_files", "files", "cipher_suites", "curve_preferences"};
+    if (node.null() || node.templated || (node.kind == Node::Kind::scalar && written(node) != Written::literal)) return {};
+    const bool list = key.value == V::many ? key.shape != Shape::any : std::ranges::find(lists, key.name) != std::end(lists);
+    if (list && node.kind != Node::Kind::sequence) return "a list";
+    if (key.value == V::one && node.kind != Node::Kind::mapping) return "a block of settings";
+    if (key.value == V::many && key.shape != Shape::any && std::ranges::any_of(node.items, [](const Node* item) { return item->kind == Node::Kind::scalar && written(*item) == Written::literal; }))
+        return "a list of blocks";
+    return {};
 }
 
 bool has_http(Shape shape) { return prometheus::find_key(shape, "follow_redirects") != nullptr; }
@@ -139,7 +195,7 @@ bool has_http(Shape shape) { return prometheus::find_key(shape, "follow_redirect
 void unknown_key(const Walk& walk, const Node& block, const Entry& entry, Shape shape, const Path& path) {
     if (entry.key.empty() || entry.key.find("{{") != std::string_view::npos || entry.key.find("{%") != std::string_view::npos) return;
     const Place place = walk.place(path, entry.at);
-    if (foreign(entry.key)) return walk.verdicts.undecided(Id::startable, place, "a setting of VictoriaMetrics, which Prometheus does not know");
+    if (const auto owner = foreign(entry.key, shape); !owner.empty()) return walk.verdicts.undecided(Id::startable, place, fmt::format("a setting of {}, which Prometheus does not know", owner));
     if (walk.document.repaired && (shape == Shape::rule || shape == Shape::rule_group || shape == Shape::relabel)) return;
     const auto near = nearest(entry.key, prometheus::key_names(shape));
     if (prometheus::grows(shape) && !near) return;
@@ -169,6 +225,9 @@ void known_key(const Walk& walk, const Entry& entry, const Key& key, const Path&
         if (key.until != 0 && key.until <= *version)
             refuse(walk, place, fmt::format("{} is gone since {}", entry.key, prometheus::version_text(key.until)), fmt::format("remove line {}", place.at.line));
     }
+    if (const auto form = wrong_form(*entry.value, key); !form.empty() && !walk.document.templated && !walk.document.repaired)
+        refuse(walk, place, fmt::format("not {}", form), key.value == prometheus::Value::one ? fmt::format("line {}: put its settings below it, indented", in_file(walk.document, entry.at).line)
+                                                                                            : fmt::format("line {}: make it a list: each item on a line of its own after `- `", in_file(walk.document, entry.at).line));
     if (key.value == prometheus::Value::duration && written(*entry.value) == Written::literal && !duration(entry.value->scalar()))
         refuse(walk, place, "not a duration", fmt::format("line {}: write a number with a unit: 15s, 1m, 1h30m", in_file(walk.document, entry.at).line));
 }
@@ -201,6 +260,7 @@ void block_rules(const Walk& walk, const Node& block, Shape shape, const Path& p
             break;
         case Shape::scrape: scrape_rules(walk, block, path); break;
         case Shape::relabel: relabel_rules(walk, block, path); break;
+        case Shape::retention: retention_rules(walk, block, path); break;
         case Shape::rule: rule_rules(walk, block, path); break;
         default: break;
     }
@@ -228,9 +288,14 @@ void top_rules(const Walk& walk, const Node& root, const Path& path) {
             walk.verdicts.fail(Id::query_log, walk.place(at, log->at), "a file for the query log", "an empty name: queries are not logged", line_with(walk.place(at, log->at), "query_log_file: /var/log/prometheus/query.log"));
         else if (policy != nullptr && !policy->query_log.empty() && log->value->scalar() != policy->query_log)
             walk.verdicts.fail(Id::query_log, walk.place(at, log->at), policy->query_log, "another file", line_with(walk.place(at, log->at), "query_log_file: " + policy->query_log));
-    } else if (policy != nullptr && !policy->query_log.empty() && (global != nullptr || root.entry("scrape_configs") != nullptr)) {
-        walk.verdicts.fail(Id::query_log, walk.place(global == nullptr ? path : above, global == nullptr ? root.at : global->at), policy->query_log, "no query_log_file", "add `query_log_file: " + policy->query_log + "` below `global:`");
+        return;
     }
+    const bool main = walk.document.path == walk.options.main_file, fragment = !walk.options.main_file.empty() && !main;
+    const bool demanded = policy != nullptr && !policy->query_log.empty() && (global != nullptr || root.entry("scrape_configs") != nullptr);
+    if (fragment || (!main && !demanded)) return;
+    const auto wanted = demanded ? policy->query_log : std::string("/var/log/prometheus/query.log");
+    walk.verdicts.fail(Id::query_log, walk.place(global == nullptr ? path : above, global == nullptr ? root.at : global->at), wanted, "no query_log_file: queries are not recorded",
+                       fmt::format("add `  query_log_file: {}` below `global:`{}", wanted, global == nullptr ? "" : fmt::format(" (line {})", in_file(walk.document, global->at).line)));
 }
 
 void not_yaml(Verdicts& verdicts, const Document& document) {

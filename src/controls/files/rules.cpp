@@ -134,4 +134,69 @@ void rule(const Walk& walk, const Node& node, const Path& path) {
     }
 }
 
+namespace {
+
+/// Whether some job asks this server for its own metrics; unknown where only discovery could tell.
+enum class SelfScrape : std::uint8_t { no, yes, unknown };
+
+SelfScrape scrapes_itself(std::span<const Document> documents, const LintOptions& options) {
+    auto answer = SelfScrape::no;
+    const Path root;
+    for (const auto& document : documents) {
+        const auto* jobs = document.root == nullptr || document.kind != prometheus::FileKind::prometheus ? nullptr : document.root->find("scrape_configs");
+        for (const auto* job : jobs == nullptr ? std::span<const Node* const>{} : jobs->items) {
+            if (discovers(*job)) answer = SelfScrape::unknown;
+            bool own = false;
+            static_targets(*job, root, [&](const Node& target, const Path&) {
+                own = own || std::ranges::any_of(options.own_ports, [&](std::uint16_t port) { return target.scalar().ends_with(fmt::format(":{}", port)); });
+            });
+            if (own) return SelfScrape::yes;
+        }
+    }
+    return answer;
+}
+
+bool hears_alerts(const Node& root) {
+    const auto* alerting = root.find("alerting");
+    const auto* managers = alerting == nullptr ? nullptr : alerting->find("alertmanagers");
+    return managers != nullptr && !managers->items.empty();
+}
+
+struct Alert {
+    Id id;
+    std::string_view about, rule;
+    bool own_metric;
+};
+
+}  // namespace
+
+void alerting(std::span<const Document> documents, const LintOptions& options, Verdicts& verdicts) {
+    const auto main = std::ranges::find(documents, options.main_file, &Document::path);
+    if (main == documents.end() || main->root == nullptr) return;
+    const Path root, list = root / "rule_files", managers = root / "alerting";
+    const auto* entry = main->root->entry("rule_files");
+    const Place place{*main, entry == nullptr ? root : list, entry == nullptr ? main->root->at : entry->at};
+    const auto own = scrapes_itself(documents, options);
+    const auto rate = options.policy == nullptr ? 100 : options.policy->alerts.query_rate, failures = options.policy == nullptr ? 10 : options.policy->alerts.auth_failures;
+    const auto query_rule = fmt::format("sum(rate(prometheus_http_requests_total{{handler=~\"/api/v1/(query|query_range|query_exemplars|series|labels|label/:name/values|read)|/federate\"}}[5m])) > {}", rate);
+    const auto failure_rule = fmt::format("increase(promwarden_proxy_auth_failures_total[5m]) > {}", failures);
+    const Alert alerts[] = {{Id::query_rate, "the rate of queries", query_rule, true},
+                            {Id::auth_failures, "refused logins", failure_rule, false},
+                            {Id::reload_failed, "a failed reload", "prometheus_config_last_reload_successful == 0", true}};
+    for (const auto& alert : alerts) {
+        auto& bin = verdicts.of(alert.id);
+        // Refusals are the proxy's to count: without one there is nothing to alert on.
+        if (alert.id == Id::auth_failures && (options.policy == nullptr || !options.policy->access.present)) continue;
+        if (!bin.touched) verdicts.fail(alert.id, place, fmt::format("a loaded rule that alerts on {}", alert.about), "no rule file that is loaded has one", fmt::format("add to a file in rule_files: expr: {}", alert.rule));
+        else if (alert.own_metric && own == SelfScrape::no && bin.findings.empty())
+            verdicts.fail(alert.id, place, "a job that scrapes this server's own metrics", "no job does: the metric that the alert reads is not here, and it never fires",
+                          fmt::format("add to scrape_configs: {{job_name: prometheus, static_configs: [{{targets: ['localhost:{}']}}]}}", options.own_ports.empty() ? 9090 : options.own_ports.front()));
+    }
+    if (verdicts.of(Id::query_rate).findings.empty() && !hears_alerts(*main->root)) {
+        const auto* block = main->root->entry("alerting");
+        verdicts.fail(Id::query_rate, Place{*main, block == nullptr ? root : managers, block == nullptr ? main->root->at : block->at}, "an Alertmanager that hears of it",
+                      "no alertmanagers: alerts are raised and nobody is told", "add `alerting: {alertmanagers: [{static_configs: [{targets: ['localhost:9093']}]}]}`");
+    }
+}
+
 }  // namespace promwarden::files

@@ -64,25 +64,6 @@ std::string_view address_of(const Node& target) {
     return parts.has_scheme ? parts.host : target.scalar();
 }
 
-/// Calls `found` with each static target. The path lives while `found` runs.
-template <class Found>
-void static_targets(const Node& block, const Path& path, Found&& found) {
-    const auto* groups = block.find("static_configs");
-    if (groups == nullptr) return;
-    const Path list = path / "static_configs";
-    for (std::size_t i = 0; i < groups->items.size(); ++i) {
-        const auto* targets = groups->items[i]->find("targets");
-        if (targets == nullptr) continue;
-        const Path group = list[i], names = group / "targets";
-        for (std::size_t j = 0; j < targets->items.size(); ++j)
-            if (const auto& target = *targets->items[j]; !target.null()) found(target, names[j]);
-    }
-}
-
-bool discovers(const Node& block) {
-    return std::ranges::any_of(block.entries, [](const Entry& entry) { return entry.key.ends_with("_sd_configs") && !entry.value->null(); });
-}
-
 void report_clear(const Walk& walk, Id id, const Node& block, const Path& path, std::string_view address, const Path& fallback, yaml::Position fallback_at) {
     const auto observed = in_clear(block, "http", address);
     constexpr std::string_view advice = " and name the authority in `tls_config: ca_file:` where it is your own";
@@ -165,6 +146,10 @@ void judge_tracing(const Walk& walk, const Node& block, const Path& path) {
 }
 
 }  // namespace
+
+bool discovers(const Node& block) {
+    return std::ranges::any_of(block.entries, [](const Entry& entry) { return entry.key.ends_with("_sd_configs") && !entry.value->null(); });
+}
 
 Client client_of(const Walk& walk, const Node& node, Shape shape, const Path& path, const Client& outer) {
     switch (shape) {

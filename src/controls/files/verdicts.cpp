@@ -53,27 +53,39 @@ std::string unseen(const ServerFiles& server) {
     return {};
 }
 
-std::vector<FileDecision> judge_server(const Policy& policy, const ServerFiles& server, const std::vector<std::string>& only) {
+/// Where that server listens: its sockets, and what the policy says.
+std::vector<std::uint16_t> own_ports(const Policy& policy, const Facts& facts, std::string_view name) {
+    std::vector<std::uint16_t> ports;
+    for (const auto& endpoint : policy.prometheus.listen) ports.push_back(endpoint.port);
+    if (!facts.servers) return ports;
+    for (const auto& server : *facts.servers)
+        if (server.name == name)
+            for (const auto& listener : server.listeners) ports.push_back(listener.endpoint.port);
+    return ports;
+}
+
+std::vector<FileDecision> judge_server(const Policy& policy, const Facts& facts, const ServerFiles& server) {
     const auto documents = documents_of(server);
     LintOptions options;
     options.policy = &policy;
     options.version = version_of(server.version);
-    options.only = only;
+    if (!server.files.empty() && server.files.front().use == Use::configuration) options.main_file = server.files.front().path;
+    if (auto ports = own_ports(policy, facts, server.server); !ports.empty()) options.own_ports = std::move(ports);
     auto decisions = judge(documents, options);
     if (const auto gap = unseen(server); !gap.empty())
         for (auto& [control, decision] : decisions) decision = merge_of(std::move(decision), Decision{Verdict::unknown, gap, {}});
     return decisions;
 }
 
-std::vector<FileDecision> judge_all(const Policy& policy, const Facts& facts, const std::vector<std::string>& only) {
+std::vector<FileDecision> judge_all(const Policy& policy, const Facts& facts) {
     if (!facts.files || facts.files->servers.empty()) {
-        auto decisions = judge({}, {.policy = nullptr, .version = {}, .as = {}, .only = only});
+        auto decisions = judge({});
         for (auto& [control, decision] : decisions) decision = facts.files ? not_applicable("no Prometheus configuration was found") : unknown(facts.files.error());
         return decisions;
     }
     std::vector<FileDecision> all;
     for (const auto& server : facts.files->servers) {
-        auto decisions = judge_server(policy, server, only);
+        auto decisions = judge_server(policy, facts, server);
         if (all.empty()) {
             all = std::move(decisions);
             continue;
@@ -85,11 +97,7 @@ std::vector<FileDecision> judge_all(const Policy& policy, const Facts& facts, co
 
 }  // namespace
 
-FileVerdicts::FileVerdicts(const Policy& policy, const Facts& facts) : decisions_(judge_all(policy, facts, {})) {}
-
-FileVerdicts::FileVerdicts(const Policy& policy, const Facts& facts, std::span<const std::string_view> only) {
-    if (!only.empty()) decisions_ = judge_all(policy, facts, {only.begin(), only.end()});
-}
+FileVerdicts::FileVerdicts(const Policy& policy, const Facts& facts) : decisions_(judge_all(policy, facts)) {}
 
 const Decision& FileVerdicts::of(std::string_view control) const {
     static const Decision none = not_applicable("files say nothing about this");

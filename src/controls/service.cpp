@@ -1,0 +1,273 @@
+// Family config, as far as processes and units decide it: would it start, does it run as configured, is it confined, does it reach the container engine.
+
+#include <algorithm>
+#include <map>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "servers.hpp"
+
+namespace promwarden {
+
+namespace {
+
+std::string version_text_of(const Server& server) {
+    const auto version = prometheus::version_of(server.version);
+    return version ? fmt::format("Prometheus {}", server.version) : std::string("any known Prometheus");
+}
+
+// ---- startable ------------------------------------------------------------------------------------------------------
+
+std::string between_quotes(std::string_view text) {
+    const auto first = text.find('\''), last = text.rfind('\'');
+    return first == last ? std::string() : std::string(text.substr(first + 1, last - first - 1));
+}
+
+/// What to do about an error of the command line.
+std::string advice(const CommandLine& line, std::string_view problem) {
+    const auto named = between_quotes(problem);
+    if (named.starts_with("--web.tls-")) return "TLS is configured in a file: take the --web.tls-* flags out and name the file with --web.config.file; its tls_server_config holds cert_file, key_file, client_ca_file and client_auth_type";
+    if (problem.starts_with("unexpected true") || problem.starts_with("unexpected false")) {
+        for (const auto& flag : line.flags)
+            if (flag.written.starts_with("--") && (flag.written.ends_with("=false") || flag.written.ends_with("=true")))
+                return fmt::format("a switch takes no value: {}", flag.written.ends_with("=false") ? fmt::format("leave {} out, or write --no-{}", flag.written, flag.name) : fmt::format("write --{}", flag.name));
+        return "a switch takes no value: leave it out, or write --no- before its name";
+    }
+    if (problem.contains("cannot be repeated")) return fmt::format("give --{} once", named);
+    if (problem.starts_with("units:")) return "write the unit with its B: 512MB, 10GB";
+    if (problem.starts_with("not a valid duration")) return "write it with a unit: 15d, 2m, 30s";
+    if (problem.starts_with("unknown long flag")) {
+        std::vector<std::string_view> names;
+        for (const auto& rule : prometheus::flag_rules()) names.push_back(rule.name);
+        const auto name = std::string_view(named).substr(std::min<std::size_t>(2, named.size()));
+        if (prometheus::find_flag(name) != nullptr) return fmt::format("this version has no {}: take it out", named);
+        if (const auto near = nearest(name, names)) return fmt::format("did you mean --{}? Otherwise take it out", *near);
+        return "take it out";
+    }
+    if (problem.starts_with("failed to open arguments file")) return "make the file, or take the @ argument out";
+    if (problem.starts_with("unknown short flag")) return "flags begin with two dashes";
+    return "correct the command line";
+}
+
+/// Where the flag that a problem names is written.
+std::optional<Location> place_of_problem(const Server& server, const CommandLine& line, std::string_view problem) {
+    const auto named = between_quotes(problem);
+    for (auto flag = line.flags.rbegin(); flag != line.flags.rend(); ++flag)
+        if (flag->name == named || fmt::format("--{}", flag->name) == named) return location_of(*flag);
+    if (server.unit && !server.unit->fragment.empty()) return Location{server.unit->fragment, 0, 0, "ExecStart"};
+    return std::nullopt;
+}
+
+void judge_start(const Server& server, Gathered& gathered) {
+    if (!server.configured) {
+        if (server.configured.error().code != Code::missing) gathered.undecided.push_back(fmt::format("{}: {}", server.name, server.configured.error().text()));
+        return;
+    }
+    gathered.judged = true;
+    const auto& line = *server.configured;
+    for (const auto& problem : line.problems)
+        gathered.findings.push_back({server.name, fmt::format("a command line that {} accepts", version_text_of(server)), fmt::format("it would not start: {}", problem), place_of_problem(server, line, problem),
+                                     Evidence::config, {false, fmt::format("{}; {}", advice(line, problem), then_restart(server))}});
+    for (const auto& unread : line.unread) gathered.undecided.push_back(fmt::format("{}: {}", server.name, unread));
+}
+
+// ---- drift ----------------------------------------------------------------------------------------------------------
+
+/// Flags by name with all their values, @files expanded. A switch that says its default says nothing.
+std::map<std::string, std::vector<std::string>> by_name(const CommandLine& line) {
+    std::map<std::string, std::vector<std::string>> flags;
+    for (const auto& flag : line.flags) flags[flag.name].push_back(flag.value);
+    std::erase_if(flags, [](const auto& one) {
+        const auto* rule = prometheus::find_flag(one.first);
+        return rule != nullptr && !rule->preset.empty() && one.second == std::vector<std::string>{std::string(rule->preset)};
+    });
+    return flags;
+}
+
+std::string shown_values(const std::string& name, const std::vector<std::string>& values) {
+    std::vector<std::string> words;
+    for (const auto& value : values) words.push_back(shown(Flag{name, value, {}, {}}));
+    return fmt::format("{}", fmt::join(words, " "));
+}
+
+void judge_drift(const Server& server, Gathered& gathered) {
+    const auto& unit = *server.unit;
+    gathered.judged = true;
+    const auto found = [&](std::string expected, std::string observed, Evidence evidence, std::string remedy) {
+        gathered.findings.push_back({server.name, std::move(expected), std::move(observed), unit.fragment.empty() ? std::nullopt : std::optional(Location{unit.fragment, 0, 0, {}}), evidence, {false, std::move(remedy)}});
+    };
+    if (unit.needs_reload) found("the unit as its files have it", "the unit's files were changed and systemd has not read them", Evidence::config, "systemctl daemon-reload, then look again");
+    if (!server.process) {
+        gathered.notes.push_back(fmt::format("{} does not run now", server.name));
+        return;
+    }
+    const auto restart = fmt::format("systemctl restart {}", unit.name);
+    if (server.replaced) found("the program that is installed", fmt::format("{} was replaced or removed since it was started (pid {})", server.executable, server.process->pid), Evidence::kernel, restart);
+    if (!server.running || !server.configured) {
+        for (const auto* line : {&server.running, &server.configured})
+            if (!*line && line->error().code != Code::missing) gathered.undecided.push_back(fmt::format("{}: {}", server.name, line->error().text()));
+        return;
+    }
+    if (!server.running->unread.empty() || !server.configured->unread.empty()) {
+        const auto& line = server.running->unread.empty() ? *server.configured : *server.running;
+        gathered.undecided.push_back(fmt::format("{}: {}", server.name, line.unread.front()));
+        return;
+    }
+    const auto runs = by_name(*server.running), will = by_name(*server.configured);
+    for (const auto& [name, values] : runs) {
+        const auto same = will.find(name);
+        if (same == will.end()) found(fmt::format("--{} as the unit has it: not given", name), fmt::format("it runs with {}", shown_values(name, values)), Evidence::process, restart + ", or put it into the unit");
+        else if (same->second != values)
+            found(shown_values(name, same->second) + ", as the unit says", fmt::format("it runs with {}", shown_values(name, values)), Evidence::process, restart + ", or correct the unit");
+    }
+    for (const auto& [name, values] : will)
+        if (!runs.contains(name)) found(shown_values(name, values) + ", as the unit says", fmt::format("it runs without --{}", name), Evidence::process, restart);
+}
+
+// ---- sandbox --------------------------------------------------------------------------------------------------------
+
+/// A setting that a confined service has. Debian's own unit has all of them.
+struct Setting {
+    std::string_view name, proposed, why;
+    std::string_view weak[4] = {};  // values that do not count, besides none
+};
+constexpr Setting settings[] = {
+    {"NoNewPrivileges", "yes", "a program it starts could gain privileges", {"no"}},
+    {"ProtectSystem", "full", "it could write what belongs to the system", {"no"}},
+    {"ProtectHome", "yes", "it could read home directories", {"no"}},
+    {"PrivateTmp", "yes", "it shares /tmp with every other user", {"no"}},
+    {"PrivateDevices", "yes", "it sees the host's devices", {"no"}},
+    {"ProtectKernelTunables", "yes", "it could change the kernel's settings", {"no"}},
+    {"ProtectKernelModules", "yes", "it could load kernel modules", {"no"}},
+    {"ProtectControlGroups", "yes", "it could change control groups", {"no"}},
+    {"RestrictNamespaces", "yes", "it could make namespaces, where the kernel's less tried parts are", {"no"}},
+    {"LockPersonality", "yes", "it could change its execution domain", {"no"}},
+    {"RestrictRealtime", "yes", "it could take all processor time", {"no"}},
+    {"MemoryDenyWriteExecute", "yes", "written memory could become code", {"no"}},
+    {"SystemCallArchitectures", "native", "system calls of other architectures are open to it", {}},
+};
+
+bool counts(const Unit& unit, const Setting& setting) {
+    const auto found = unit.settings.find(std::string(setting.name));
+    if (found == unit.settings.end() || found->second.empty()) return false;
+    const auto off = found->second == "false" || found->second == "off" || found->second == "0";
+    return !off && std::ranges::find(setting.weak, found->second) == std::end(setting.weak);
+}
+
+bool is_root(const Unit& unit) {
+    const auto dynamic = unit.settings.find("DynamicUser");
+    if (dynamic != unit.settings.end() && (dynamic->second == "yes" || dynamic->second == "true" || dynamic->second == "1" || dynamic->second == "on")) return false;
+    return unit.user.empty() || unit.user == "root" || unit.user == "0";
+}
+
+std::string drop_in(const Unit& unit, std::string_view line) { return fmt::format("systemctl edit {}: under [Service] write {}; then systemctl restart {}", unit.name, line, unit.name); }
+
+void judge_sandbox(const Server& server, Gathered& gathered) {
+    const auto& unit = *server.unit;
+    gathered.judged = true;
+    const auto place = unit.fragment.empty() ? std::nullopt : std::optional(Location{unit.fragment, 0, 0, {}});
+    if (is_root(unit)) {
+        gathered.findings.push_back({server.name, "a user of its own", "the unit runs it as root", place, Evidence::config, {false, drop_in(unit, "User=prometheus")}});
+    } else if (server.process && server.process->uid == uid_t{0}) {
+        gathered.findings.push_back({server.name, fmt::format("user {}", unit.user), fmt::format("it runs as root (pid {})", server.process->pid), place, Evidence::kernel, {false, fmt::format("systemctl restart {}", unit.name)}});
+    }
+    for (const auto& setting : settings) {
+        if (counts(unit, setting)) continue;
+        const auto found = unit.settings.find(std::string(setting.name));
+        const auto observed = found == unit.settings.end() || found->second.empty() ? fmt::format("{} is not set: {}", setting.name, setting.why) : fmt::format("{}={}: {}", setting.name, found->second, setting.why);
+        gathered.findings.push_back({server.name, fmt::format("{}={}", setting.name, setting.proposed), observed, place, Evidence::config, {false, drop_in(unit, fmt::format("{}={}", setting.name, setting.proposed))}});
+    }
+    const auto bounding = unit.settings.find("CapabilityBoundingSet");
+    if (bounding == unit.settings.end() || bounding->second.starts_with('~'))
+        gathered.findings.push_back({server.name, "CapabilityBoundingSet= (none)", "it may hold capabilities: its bounding set is not closed", place, Evidence::config, {false, drop_in(unit, "CapabilityBoundingSet=")}});
+    if (const auto ambient = unit.settings.find("AmbientCapabilities"); ambient != unit.settings.end() && !ambient->second.empty() && ambient->second != "CAP_NET_BIND_SERVICE")
+        gathered.findings.push_back({server.name, "AmbientCapabilities= (none)", fmt::format("it runs with {}", ambient->second), place, Evidence::config, {false, drop_in(unit, "AmbientCapabilities=")}});
+}
+
+// ---- the container engine's socket ----------------------------------------------------------------------------------
+
+bool names_engine(std::string_view text) { return text.contains("docker.sock") || text.contains("podman.sock") || text.contains("containerd.sock"); }
+
+/// Whether a mounted path holds the socket.
+bool mounts_engine(std::string_view source) {
+    while (source.size() > 1 && source.ends_with('/')) source.remove_suffix(1);
+    return names_engine(source) || source == "/" || source == "/run" || source == "/var/run" || source == "/var" || source == "/run/podman";
+}
+
+bool is_monitoring(const Container& container) {
+    constexpr std::string_view words[] = {"prometheus", "exporter", "alertmanager", "pushgateway", "grafana", "cadvisor", "promtail", "telegraf", "alloy", "thanos", "victoria", "otel"};
+    return std::ranges::any_of(words, [&](std::string_view word) { return container.image.contains(word) || container.name.contains(word); });
+}
+
+void judge_engine_access(const Server& server, Gathered& gathered) {
+    gathered.judged = true;
+    const auto found = [&](std::string observed, std::optional<Location> place, Evidence evidence, std::string remedy) {
+        gathered.findings.push_back({server.name, "no access to the container engine", std::move(observed), std::move(place), evidence, {false, std::move(remedy)}});
+    };
+    constexpr std::string_view groups[] = {"docker", "podman"};
+    for (const auto group : groups) {
+        const bool in_unit = server.unit && (server.unit->group == group || std::ranges::find(server.unit->supplementary_groups, group) != server.unit->supplementary_groups.end());
+        if (!in_unit && std::ranges::find(server.group_names, group) == server.group_names.end()) continue;
+        found(fmt::format("it is in the group {0}, whose members are root through the engine", group), server.unit ? std::optional(Location{server.unit->fragment, 0, 0, in_unit ? "SupplementaryGroups" : ""}) : std::nullopt,
+              server.process ? Evidence::kernel : Evidence::config, in_unit ? fmt::format("take {} out of the unit's groups; {}", group, then_restart(server)) : fmt::format("gpasswd -d USER {}; {}", group, then_restart(server)));
+    }
+    if (!server.unit) return;
+    for (const auto* key : {"BindPaths", "BindReadOnlyPaths", "ReadWritePaths"})
+        if (const auto setting = server.unit->settings.find(key); setting != server.unit->settings.end() && names_engine(setting->second))
+            found(fmt::format("{} names the engine's socket", key), Location{server.unit->fragment, 0, 0, key}, Evidence::config, fmt::format("take the socket out of {}; {}", key, then_restart(server)));
+    if (server.configured && std::ranges::any_of(server.configured->words, names_engine))
+        found("its command line names the engine's socket", Location{server.unit->fragment, 0, 0, "ExecStart"}, Evidence::config, fmt::format("take the socket out of the command line; {}", then_restart(server)));
+}
+
+void judge_mounts(const Container& container, Gathered& gathered) {
+    gathered.judged = true;
+    const auto mount = std::ranges::find_if(container.mounts, mounts_engine);
+    if (mount == container.mounts.end() && !container.privileged) return;
+    const bool mounted = mount != container.mounts.end();
+    gathered.findings.push_back({fmt::format("container {}", container.name), "no access to the container engine", mounted ? fmt::format("{} is mounted into it: the engine's socket is there", *mount) : std::string("it is privileged"),
+                                 Location{container.source, 0, 0, mounted ? "Binds" : "Privileged"}, Evidence::config,
+                                 {false, mounted ? "take the mount out and make it anew; for discovery, put a proxy between that lets only GET /containers/json through" : "make it anew without --privileged"}});
+}
+
+}  // namespace
+
+Decision startable_flags(const Policy& policy, const Facts& facts) {
+    if (!facts.servers) return unknown(facts.servers.error());
+    Gathered gathered;
+    std::string accepted = "the command line is one that Prometheus accepts";
+    for (const auto* server : judged_servers(facts)) {
+        judge_start(*server, gathered);
+        if (server->configured) accepted = fmt::format("the command line is one that {} accepts", version_text_of(*server));
+    }
+    return std::move(gathered).decide(std::move(accepted), fmt::format("there is no unit {} whose command line could be read", policy.prometheus.unit));
+}
+
+Decision drift_of_servers(const Policy& policy, const Facts& facts) {
+    if (!facts.servers) return unknown(facts.servers.error());
+    Gathered gathered;
+    for (const auto* server : judged_servers(facts))
+        if (server->unit) judge_drift(*server, gathered);
+    return std::move(gathered).decide("what runs is what the unit says", fmt::format("there is no unit {} to compare with", policy.prometheus.unit));
+}
+
+Decision decide_service_sandbox(const Policy& policy, const Facts& facts) {
+    if (!facts.servers) return unknown(facts.servers.error());
+    Gathered gathered;
+    for (const auto* server : judged_servers(facts))
+        if (server->unit) judge_sandbox(*server, gathered);
+    return std::move(gathered).decide("the unit confines it", fmt::format("there is no unit {} to look at", policy.prometheus.unit));
+}
+
+Decision docker_socket_of_servers(const Policy& policy, const Facts& facts) {
+    if (!facts.servers) return unknown(facts.servers.error());
+    Gathered gathered;
+    for (const auto* server : judged_servers(facts))
+        if (server->kind == Server::Kind::unit) judge_engine_access(*server, gathered);
+    if (facts.containers)
+        for (const auto& container : facts.containers->containers)
+            if (container.running && is_monitoring(container)) judge_mounts(container, gathered);
+    return std::move(gathered).decide("nothing of the monitoring reaches the container engine", no_server(policy));
+}
+
+}  // namespace promwarden

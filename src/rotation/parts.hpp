@@ -1,0 +1,121 @@
+// What the parts of this room share.
+#pragma once
+
+#include <csignal>
+
+#include "promwarden/rotation.hpp"
+
+namespace promwarden::rotation {
+
+std::string state_directory(const Places& places);  // …/tls
+std::string record_file(const Places& places, const std::string& name);
+RenewalRecord read_record_of(const Places& places, const std::string& name);
+Result<> write_record(const Places& places, const std::string& name, const RenewalRecord& record);
+
+/// Where a consumer finds its pair, and how it is told of another.
+class Consumer {
+public:
+    /// `clients_too`: web.yml is to demand certificates of clients.
+    Consumer(const Places& places, const World& world, const CertificatePolicy& policy, bool clients_too = false);
+
+    [[nodiscard]] Result<tls::Store> open_store() const;
+    [[nodiscard]] const std::string& directory() const { return directory_; }  // of the store
+    /// The generation that the consumer reads; nullopt: none of ours.
+    [[nodiscard]] Result<std::optional<unsigned>> current() const;
+    /// By one rename of the one file that is read once.
+    [[nodiscard]] Result<> point_to(unsigned generation) const;
+    /// As it was before the first of ours: the file's text; nullopt where there was none.
+    [[nodiscard]] Result<std::optional<std::string>> text() const;
+    [[nodiscard]] Result<> put_back(const std::optional<std::string>& text) const;
+    /// Where it is served, and for whom to ask. Empty: by nobody we could ask.
+    [[nodiscard]] static std::vector<Endpoint> endpoints(const Policy& policy, const CertificatePolicy& certificate);
+
+private:
+    [[nodiscard]] Result<> publish_web(std::string_view text) const;
+
+    const Places& places_;
+    const World& world_;
+    const CertificatePolicy& policy_;
+    bool clients_too_;
+    std::string base_, directory_, pointer_;
+};
+
+/// Makes our directory below a service's, with its group, where it is not there.
+Result<> make_base(const std::string& path, const char* group);
+
+/// The local authority on disk: a root, and what signs under it. Made where there is none, renewed under the same root where it runs out or must sign more names.
+class Authority {
+public:
+    static Result<Authority> open(const Places& places, const TlsPolicy& policy, const std::string& host, Time now);
+    /// Nothing is made; nullopt where there is none.
+    static Result<std::optional<Authority>> look(const Places& places);
+
+    [[nodiscard]] Result<tls::Chain> sign(const tls::Key& key, const tls::Subject& subject, std::chrono::seconds lifetime, Time now) const;
+    [[nodiscard]] const tls::Chain& root() const { return *root_; }
+    /// Every root that is to be believed now.
+    [[nodiscard]] Result<std::string> bundle() const;
+    [[nodiscard]] Step step() const { return step_; }
+    /// One step further, durable when it returns.
+    Result<> stage(const std::string& host, Time now);
+    Result<> advance(Step to);
+    /// The old root is believed no more; its keys are destroyed, its certificate stays for those who look back.
+    Result<> retire();
+
+private:
+    explicit Authority(std::string directory) : directory_(std::move(directory)) {}
+    Result<> load();
+    Result<> save() const;
+    Result<unsigned> add_root(const std::string& host, Time now);
+    Result<unsigned> add_issuing(unsigned root, const std::string& host, Time now);
+    Result<> sweep() const;
+    [[nodiscard]] Result<tls::Store> roots() const { return tls::Store::open(directory_ + "/roots", 0700, 0600); }
+    [[nodiscard]] Result<tls::Store> issuers() const { return tls::Store::open(directory_ + "/issuing", 0700, 0600); }
+
+    std::string directory_;
+    unsigned number_ = 0, issuing_number_ = 0;  // generations in use
+    unsigned other_ = 0, other_issuing_ = 0;    // of a change: the next ones until `reissue`, the old root from then on
+    Step step_ = Step::none;
+    tls::Constraints constraints_;
+    std::optional<tls::Chain> root_, issuing_;
+};
+
+/// Writes the bundles where they are not what they should be, and reads them back.
+Result<bool> publish_bundles(const Places& places, const Policy& policy, const std::string& pem);
+
+/// A program that closes its input early must not end us.
+class NoBrokenPipe {
+public:
+    NoBrokenPipe() {
+        struct sigaction ignore {};
+        ignore.sa_handler = SIG_IGN;
+        ::sigaction(SIGPIPE, &ignore, &before_);
+    }
+    ~NoBrokenPipe() { ::sigaction(SIGPIPE, &before_, nullptr); }
+    NoBrokenPipe(const NoBrokenPipe&) = delete;
+    NoBrokenPipe& operator=(const NoBrokenPipe&) = delete;
+
+private:
+    struct sigaction before_ {};
+};
+
+/// A program with a bounded time and a bounded answer, as another user where `user` says so, with nothing of ours but its three descriptors.
+struct Program {
+    std::vector<std::string> words;
+    std::string input;
+    std::string user;  // "": as we are
+    std::vector<std::string> environment;
+    std::string directory = "/";
+    std::chrono::seconds time{30};
+    std::size_t most = 1 << 20;  // bytes of its output
+};
+struct Ended {
+    int status = 0;
+    std::string output, errors;
+};
+Result<Ended> run(const Program& program);
+/// The same in a transient unit of the service manager, which lends it a user of its own. Code::unsupported where there is no service manager.
+Result<Ended> run_in_unit(const Program& program, const std::string& name);
+/// By the service manager, waiting until it is done.
+Result<> reload_unit(const std::string& unit);
+
+}  // namespace promwarden::rotation
