@@ -4,7 +4,7 @@ _promwarden_controls() { promwarden explain 2>/dev/null | grep -oE '^ *[a-z]+\.[
 _promwarden() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} word command='' words
     COMPREPLY=()
-    local commands='check plan apply confirm undo status watch history why lint policy explain'
+    local commands='check plan apply confirm undo status watch history why why-request render lint policy explain'
     local options='--policy --state --socket --help'
     local report='--format --output --only --fail-on'
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -25,6 +25,8 @@ _promwarden() {
                     case $current in -*) words="$options $report --as" ;; *) compopt -o default; return ;; esac ;;
                 check) words="$options $report --root" ;;
                 plan|status) words="$options $report" ;;
+                why-request) words="$options --format --output --role" ;;
+                render) words="nginx $options --output" ;;
                 apply) words="$options $report --confirm-within --force" ;;
                 undo) words="$options --format --output --all" ;;
                 history) words="$options --format --output --since --control" ;;

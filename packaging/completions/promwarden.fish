@@ -3,7 +3,7 @@ function __promwarden_controls
     promwarden explain 2>/dev/null | string match -rg '^ *([a-z]+\.[a-z-]+)'
 end
 
-set -l commands check plan apply confirm undo status watch history why lint policy explain
+set -l commands check plan apply confirm undo status watch history why why-request render lint policy explain
 set -l none "not __fish_seen_subcommand_from $commands"
 set -l used __fish_seen_subcommand_from
 complete -c promwarden -f
@@ -16,6 +16,8 @@ complete -c promwarden -n $none -a status -d 'The current view of the agent'
 complete -c promwarden -n $none -a watch -d 'Stream transitions until interrupted'
 complete -c promwarden -n $none -a history -d 'Past transitions'
 complete -c promwarden -n $none -a why -d 'What happens to a packet from an address'
+complete -c promwarden -n $none -a why-request -d 'What the proxy does with a request'
+complete -c promwarden -n $none -a render -d 'Print a file that the policy implies'
 complete -c promwarden -n $none -a lint -d 'The same controls over configuration files'
 complete -c promwarden -n $none -a policy -d 'Check or show the policy'
 complete -c promwarden -n $none -a explain -d 'What a control is about'
@@ -31,6 +33,8 @@ complete -c promwarden -n "$used check plan apply status lint" -l fail-on -xa 'c
 complete -c promwarden -n "$used check; and not $used policy" -l root -ra '(__fish_complete_directories)' -d 'A mounted image instead of this host'
 complete -c promwarden -n "$used apply" -l confirm-within -xa '60s 5m' -d 'Undo unless confirmed in time'
 complete -c promwarden -n "$used apply" -l force -d 'Apply against a refusal'
+complete -c promwarden -n "$used why-request" -l role -x -d 'Who asks'
+complete -c promwarden -n "$used render; and not $used nginx" -a nginx
 complete -c promwarden -n "$used lint" -F
 complete -c promwarden -n "$used lint" -l as -x -d 'What the files are'
 complete -c promwarden -n "$used undo" -l all -d 'Everything that was ever applied'

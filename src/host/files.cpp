@@ -41,9 +41,13 @@ Use use_of(const prometheus::Key& key) {
 
 bool takes_globs(Use use) { return use == Use::rules || use == Use::scrape_configs || use == Use::targets; }
 
+/// Where there is no unit, the arguments of the process are all there is. Only root could have written them where it runs as root.
+bool by_process(const Server& server) { return !server.configured && server.configured.error().code == Code::missing && server.process && server.running; }
+
 std::optional<std::string> flag_of(const Server& server, std::string_view name) {
-    if (!server.configured) return std::nullopt;
-    const auto& flags = server.configured->flags;
+    const auto& line = by_process(server) ? server.running : server.configured;
+    if (!line) return std::nullopt;
+    const auto& flags = line->flags;
     const auto found = std::find_if(flags.rbegin(), flags.rend(), [&](const Flag& flag) { return flag.name == name; });
     return found == flags.rend() ? std::nullopt : std::optional(found->value);
 }
@@ -156,12 +160,13 @@ private:
 void gather_named_by_flags(Gathering& gathering, const Policy& policy, const Server& server) {
     const auto directory = server.directory.empty() ? "/" : server.directory;
     const auto unit = server.unit ? server.unit->fragment : std::string();
+    const bool trusted = !by_process(server) || server.identity.uid == 0;
     const auto flag = [&](Use use, std::string_view name, const std::string& override_, std::string_view fallback) {
         const auto given = flag_of(server, name);
         const auto written = !override_.empty() ? override_ : given ? *given : std::string(fallback);
         if (written.empty()) return;
         const TextPlace place{override_.empty() ? unit : policy.path, 0, 0, fmt::format("--{}", name)};
-        gathering.add_named({use, written, {}, {}, place, true, false}, directory);
+        gathering.add_named({use, written, {}, {}, place, trusted || !override_.empty(), false}, directory);
     };
     const auto live = live_flag(server, "storage.tsdb.path");
     // Debian's build keeps its data elsewhere than the others do by default.
@@ -189,7 +194,7 @@ ServerFiles gather_server(const Walker& walker, const AccountTable& accounts, co
     found.version = server.version;
     found.identity = server.identity;
     Gathering gathering(walker, accounts, found);
-    if (!server.configured && policy.prometheus.config.empty()) found.problem = server.configured.error();
+    if (!server.configured && !by_process(server) && policy.prometheus.config.empty()) found.problem = server.configured.error();
     else gather_named_by_flags(gathering, policy, server);
     if (server.unit) gather_unit(gathering, *server.unit);
     return found;

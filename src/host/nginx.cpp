@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <glob.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "promwarden/host.hpp"
 #include "promwarden/nginx.hpp"
@@ -142,11 +143,15 @@ bool same_namespace(pid_t pid, std::string_view kind, const std::string& proc) {
     return own.st_ino == its.st_ino;
 }
 
-/// Whether a process is an nginx master that root started, with our files and our network.
+/// Whether a process is an nginx master that root started, outside of containers and chroots, in our network. Mount namespaces are not compared: a unit's sandbox,
+/// the agent's own included, makes one and leaves /etc what it is.
 bool is_master(pid_t pid, const std::string& title, const std::string& proc) {
     struct stat directory {};
     if (!title.starts_with(master_title) || ::stat(fmt::format("{}/{}", proc, pid).c_str(), &directory) != 0 || directory.st_uid != 0) return false;
-    return same_namespace(pid, "mnt", proc) && same_namespace(pid, "net", proc);
+    char root[8]{};
+    const auto length = ::readlink(fmt::format("{}/{}/root", proc, pid).c_str(), root, sizeof root);
+    if (length > 0 && std::string_view(root, static_cast<std::size_t>(length)) != "/") return false;
+    return same_namespace(pid, "pid", proc) && same_namespace(pid, "net", proc);
 }
 
 }  // namespace

@@ -207,3 +207,146 @@ TEST_CASE("site: roles") {
     SiteOptions options{&policy, {}, 315, {"access.endpoint-coverage"}};
     CHECK(judge_site(*configuration, options).front().decision.verdict == Verdict::unknown);
 }
+
+namespace {
+
+Decision identity(std::string_view control, std::string_view text, const Policy* policy = nullptr, std::chrono::system_clock::time_point now = {}) {
+    SiteOptions options;
+    options.policy = policy;
+    options.only = {std::string(control)};
+    auto decisions = judge_identity("oauth2-proxy.cfg", text, options, now);
+    REQUIRE(decisions.size() == 1);
+    return decisions.front().decision;
+}
+
+Facts with_proxy(std::string text, PasswordFile passwords = {}) {
+    Facts facts;
+    ProxyServer server;
+    server.master = 1;
+    server.configuration = "/etc/nginx/nginx.conf";
+    server.prefix = "/etc/nginx";
+    server.texts = {{server.configuration, std::make_shared<const std::string>(std::move(text))}};
+    passwords.path = "/etc/nginx/htpasswd";
+    server.passwords = {std::move(passwords)};
+    facts.proxy = ProxyFacts{{std::move(server)}, {}};
+    return facts;
+}
+
+}  // namespace
+
+TEST_CASE("site: access.identity-provider") {
+    constexpr std::string_view sound = "provider = \"oidc\"\noidc_issuer_url = \"https://id.example.org\"\nemail_domains = [\n  \"example.org\" # ours\n]\ncookie_secure = true\ncookie_secret_file = '/etc/x'\n";
+    CHECK(identity("access.identity-provider", sound).verdict == Verdict::pass);
+    constexpr std::pair<std::string_view, std::uint32_t> bad[] = {
+        {"skip_auth_routes = [\"GET=^/metrics\"]", 8}, {"skip_auth_preflight = true", 8}, {"trusted_ips = [\"10.0.0.0/8\"]", 8}, {"cookie_secure = false", 8},       {"cookie_httponly = false", 8},
+        {"cookie_samesite = \"none\"", 8},            {"ssl_insecure_skip_verify = true", 8}, {"email_domains = \"*\"", 8},        {"oidc_issuer_url = \"http://id\"", 8}, {"pass_access_token = true", 8},
+        {"cookie_secret = \"0123456789abcdef\"", 8},   {"insecure_oidc_allow_unverified_email = true", 8}};
+    for (const auto& [line, number] : bad) {
+        CAPTURE(line);
+        const auto decision = identity("access.identity-provider", std::string(sound) + std::string(line) + "\n");
+        CHECK(decision.verdict == Verdict::fail);
+        REQUIRE(decision.findings.size() == 1);
+        CHECK(decision.findings.front().location->line == number);
+        CHECK(decision.findings.front().observed.find("0123456789") == std::string::npos);
+    }
+    for (const std::string_view line : {"skip_auth_preflight = false", "email_domains = [\"*\"]\nallowed_groups = [\"ops\"]", "cookie_secret = \"${SECRET}\"", "trusted_ips = []", "http_address = \"0.0.0.0:4180\""}) {
+        CAPTURE(line);
+        CHECK(identity("access.identity-provider", std::string(sound) + std::string(line) + "\n").verdict == Verdict::pass);
+    }
+    const auto flags = identity("access.identity-provider", "--provider=oidc\n--email-domain=*\n--cookie-secure=false\n");
+    CHECK(flags.findings.size() == 2);
+    CHECK(identity("access.identity-provider", "OAUTH2_PROXY_EMAIL_DOMAINS=*\n").findings.size() == 1);
+    CHECK(identity("access.identity-provider", "a: b\n").verdict == Verdict::unknown);
+}
+
+TEST_CASE("site: access.mfa is a claim, or a word with a date") {
+    using namespace std::chrono_literals;
+    const std::chrono::system_clock::time_point now = std::chrono::sys_days(std::chrono::year(2026) / 11 / 1);
+    constexpr std::string_view claimed = "email_domains = [\"x\"]\nacr_values = \"phr\"\n", silent = "email_domains = [\"x\"]\n";
+    Policy policy;
+    CHECK(identity("access.mfa", silent, &policy, now).verdict == Verdict::not_applicable);
+    policy.access.identity_provider = AccessPolicy::IdentityProvider{"oauth2-proxy", "x", true, "acr", {}};
+    CHECK(identity("access.mfa", claimed, &policy, now).verdict == Verdict::pass);
+    CHECK(identity("access.mfa", silent, &policy, now).verdict == Verdict::fail);
+    policy.access.identity_provider->mfa_attested_until = now + 24h;
+    const auto attested = identity("access.mfa", silent, &policy, now);
+    CHECK(attested.verdict == Verdict::pass);
+    CHECK(attested.reason == "attested by the policy until 2026-11-01; not verified on this host");
+    CHECK(identity("access.mfa", silent, &policy, now + 24h).verdict == Verdict::fail);
+}
+
+TEST_CASE("site: what runs on a host, and proxy.htpasswd") {
+    constexpr std::string_view site = "http { server { listen 443 ssl; auth_basic x; auth_basic_user_file htpasswd; location / { proxy_pass http://127.0.0.1:9090; } } }";
+    const Policy policy;
+    const auto* control = find_control("proxy.htpasswd");
+    REQUIRE(control != nullptr);
+    const auto decide_with = [&](std::string_view text, mode_t mode = 0640, uid_t owner = 0) {
+        PasswordFile file;
+        file.mode = mode;
+        file.owner = owner;
+        file.lines = nginx::read_passwords(text);
+        return control->decide(policy, with_proxy(std::string(site), std::move(file)));
+    };
+    CHECK(decide_with("alice:$6$salt$hash\nbob:$apr1$x$y\n").verdict == Verdict::pass);
+    for (const std::string_view text : {"a:{PLAIN}x\n", "a:{SHA}x\n", "a:{SSHA}x\n", "a:$1$x$y\n", "a:abcdefghijklm\n", "a:$2y$12$abc\n", "a:$6$x$y\na:$6$x$y\n", "", "# nobody\n"}) {
+        CAPTURE(text);
+        CHECK(decide_with(text).verdict == Verdict::fail);
+    }
+    CHECK(decide_with("a:$2y$05$abc\n").verdict == Verdict::pass);
+    CHECK(decide_with("a:$6$x$y\n", 0644).verdict == Verdict::fail);
+    CHECK(decide_with("a:$6$x$y\n", 0640, 33).verdict == Verdict::fail);
+    CHECK(control->decide(policy, with_proxy("http { }")).verdict == Verdict::not_applicable);
+    Facts broken;
+    broken.proxy = fail(Code::denied, "open", "/proc");
+    CHECK(control->decide(policy, broken).verdict == Verdict::unknown);
+    CHECK(proxy_part("access.authentication", policy, with_proxy(std::string(site))).verdict == Verdict::pass);
+    CHECK(proxy_part("proxy.credential-stripping", policy, with_proxy(std::string(site))).verdict == Verdict::fail);
+    CHECK(proxy_part("proxy.tls-only", policy, Facts{}).verdict == Verdict::not_applicable);
+}
+
+TEST_CASE("site: the generated site passes what it is judged by") {
+    auto policy = with_roles();
+    for (const std::string_view auth : {"basic", "auth-request"}) {
+        CAPTURE(auth);
+        policy.access.auth = auth;
+        policy.access.server_name = "prometheus.example.org";
+        policy.access.listen = {"443"};
+        policy.access.auth_url = "http://127.0.0.1:4180";
+        const auto text = nginx::render_site(policy, 300);
+        REQUIRE(text);
+        const auto configuration = nginx::compile(nginx::read("site.conf", *text));
+        SiteOptions options;
+        options.policy = &policy;
+        for (const auto& [control, decision] : judge_site(*configuration, options)) {
+            CAPTURE(control);
+            CAPTURE(decision.reason);
+            CHECK(decision.verdict != Verdict::fail);
+            CHECK(decision.verdict != Verdict::unknown);
+        }
+    }
+    policy.access.roles["admin"] = {"user:alice"};
+    CHECK_FALSE(nginx::render_site(policy));  // with an identity service, groups say who is an administrator
+    policy.access.endpoints = {{"/a;b{", "viewer"}};
+    CHECK_FALSE(nginx::render_site(policy));
+    CHECK_FALSE(nginx::render_site(Policy()));
+}
+
+TEST_CASE("site: lint tells the kinds apart") {
+    const auto kind = [](std::string_view text) { return prometheus::to_text(other_kind(text)); };
+    CHECK(kind("# a site\nserver {\n listen 80;\n}\n") == "nginx");
+    CHECK(kind("location / {\nproxy_pass http://localhost:9090;\n}\n") == "nginx");
+    CHECK(kind("cookie_secure = true\nemail_domains = [\"*\"]\n") == "oauth2-proxy");
+    CHECK(kind("apiVersion: v1\ndata:\n  nginx.conf: |\n    server { listen 80; }\n") == "unknown");
+    CHECK(kind("") == "unknown");
+    CHECK(kind("hello world") == "unknown");
+    const InputFile files[] = {{"site.conf", SERVER "location / { proxy_pass http://localhost:9090; } }"}, {"prometheus.yml", "scrape_configs: []\n"}};
+    const auto report = lint(files, {}, {});
+    const auto verdict = [&](std::string_view id) {
+        for (const auto& row : report.controls)
+            if (row.control->id == id) return row.decision.verdict;
+        return Verdict::unknown;
+    };
+    CHECK(verdict("proxy.literal-upstream") == Verdict::fail);
+    CHECK(verdict("access.authentication") == Verdict::fail);
+    CHECK(verdict("secrets.inline") == Verdict::pass);
+}

@@ -14,18 +14,20 @@ namespace promwarden::cli {
 
 namespace {
 
-constexpr std::string_view secrets[] = {"authorization", "cookie", "proxy-authorization"};
+/// Headers whose values are no secrets, whoever set them.
+constexpr std::string_view harmless[] = {"host", "connection", "upgrade", "accept", "user-agent", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-user", "x-forwarded-prefix",
+                                         "x-real-ip", "x-scheme", "x-original-uri", "x-remote-user", "remote-user", "x-webauth-user", "x-auth-request-user", "x-auth-request-redirect"};
 
 std::string place_of(const nginx::Configuration& configuration, const nginx::Place& at) {
     const auto& files = configuration.tree.files;
     return fmt::format("{}:{}", files.empty() ? "" : files[std::min<std::size_t>(at.file, files.size() - 1)], at.line);
 }
 
-/// A header's value, unless it is one that may hold a secret.
+/// A header's value, unless it may be a secret: of the client, or written in the configuration.
 std::string shown(const nginx::Header& header) {
     std::string name(header.name);
     for (auto& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
-    return std::ranges::find(secrets, name) != std::end(secrets) ? "(not shown)" : header.value;
+    return std::ranges::find(harmless, name) != std::end(harmless) ? header.value : "(not shown)";
 }
 
 /// Of the servers that lead to Prometheus, or of all where none does.

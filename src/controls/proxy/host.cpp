@@ -109,6 +109,7 @@ Decision decide_proxy_passwords(const Policy& policy, const Facts& facts) {
 }
 
 Decision proxy_part(std::string_view control, const Policy& policy, const Facts& facts) {
+    if (!facts.root.empty()) return not_applicable("the proxy of a mounted image is not looked at: lint reads its files");
     if (!facts.proxy) return unknown(facts.proxy.error());
     if (control == "access.identity-provider" || control == "access.mfa") return on_identity(control, policy, facts);
     if (facts.proxy->servers.empty()) return not_applicable("no nginx that root started runs on this host");

@@ -84,7 +84,7 @@ bool is_another(const Level& level, const Directive& pass) {
         if (at->kind == Level::Kind::server)
             for (const auto* names : at->own("server_name"))
                 for (const auto& word : names->words)
-                    if (holds_one(lower(word.text), tenants) || holds_one(lower(word.text), companions)) return true;
+                    if (holds_one(lower(word.text), tenants)) return true;
     }
     return false;
 }

@@ -60,6 +60,10 @@ void Judge::listeners() {
             for (const auto id : {Id::tls_only, Id::server}) touch(id);
             tls = tls || speaks_tls(server, listen);
             if (listen.loopback() || speaks_tls(server, listen)) continue;
+            if (listen.text.find_first_of("${") != std::string::npos) {
+                for (const auto id : {Id::tls_only, Id::server}) undecided(id, *server.level, listen.directive, "what this listens on is filled in later");
+                continue;
+            }
             auto request = nobody_in_particular();
             request.decide = [](const nginx::Passed&) { return std::optional(202); };
             request.server = server.level;

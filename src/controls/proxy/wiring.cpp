@@ -68,13 +68,11 @@ void Judge::auth_requests() {
         touch(Id::auth_request);
         bool asked_somebody = false;
         auto request = stranger();
-        const Level* deciding = nullptr;
         request.decide = [&](const nginx::Passed& passed) -> std::optional<int> {
             asked_somebody = true;
             if (prometheus(passed.authority))
                 fail(Id::auth_request, *way.level, asked, "a subrequest to the service that decides", fmt::format("no location serves {}: the subrequest goes to Prometheus, which answers 404, and every request ends with 500", asked->word(0)),
                      fmt::format("add 'location = {} {{ internal; proxy_pass http://127.0.0.1:4180/oauth2/auth; proxy_pass_request_body off; proxy_set_header Content-Length \"\"; }}'", asked->word(0)));
-            (void)deciding;
             return 401;
         };
         const auto paths = targets(way);
