@@ -201,7 +201,7 @@ Result<> Rotator::publish(const CertificatePolicy& policy, Attempt& attempt) {
     const auto store = TRY(consumer.open_store());
     attempt.before_text = TRY(consumer.text());
     if (world_.served)
-        for (const auto& endpoint : Consumer::endpoints(policy_, policy)) attempt.served_before = attempt.served_before || world_.served(endpoint, policy.names.front()).has_value();
+        for (const auto& endpoint : endpoints_of(policy_, policy)) attempt.served_before = attempt.served_before || world_.served(endpoint, policy.names.front()).has_value();
     const Json intent{{"name", policy.name},
                       {"action", attempt.action == tls::Action::rekey ? "rekey" : "renew"},
                       {"generation", *attempt.generation},
@@ -226,7 +226,7 @@ Result<> Rotator::publish(const CertificatePolicy& policy, Attempt& attempt) {
 /// Has it read again where that is needed, and looks whether it is what a client is shown.
 Result<> Rotator::settle(const CertificatePolicy& policy, Attempt& attempt) {
     if (policy.install == CertificatePolicy::Install::nginx && world_.reload_proxy) TRY(world_.reload_proxy());
-    const auto endpoints = Consumer::endpoints(policy_, policy);
+    const auto endpoints = endpoints_of(policy_, policy);
     if (!world_.served || endpoints.empty()) return {};
     const auto& wanted = attempt.chain->leaf().fingerprint;
     for (const auto& endpoint : endpoints) {
@@ -342,7 +342,7 @@ Result<bool> Rotator::reissue_all() {
         if (policy.issuer != "local") continue;
         const Consumer consumer(places_, world_, policy);
         const auto chain = chain_of(TRY(consumer.open_store()), TRY(consumer.current()));
-        for (const auto& endpoint : Consumer::endpoints(policy_, policy)) {
+        for (const auto& endpoint : endpoints_of(policy_, policy)) {
             const auto shown = world_.served(endpoint, policy.names.front());
             if (shown && chain && *shown != chain->leaf().fingerprint) return false;
         }
