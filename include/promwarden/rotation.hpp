@@ -21,6 +21,8 @@ struct Places {
     std::string probe = "/etc/promwarden/probe";           // the probe's own certificate, where this directory exists
 };
 Places places_of(const Policy& policy, std::string state);
+/// Where a certificate is served, as far as the policy says; wildcards as loopback. Empty: by nobody that we could ask.
+std::vector<Endpoint> endpoints_of(const Policy& policy, const CertificatePolicy& certificate);
 /// What a service configures: the pair's directory for `files`, the file to include for nginx; web.yml knows by itself.
 std::string certificate_file(const Places& places, const CertificatePolicy& policy, unsigned generation);
 /// The roots that consumers on this host are to believe, for Prometheus and for nginx.

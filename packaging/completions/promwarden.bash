@@ -4,7 +4,7 @@ _promwarden_controls() { promwarden explain 2>/dev/null | grep -oE '^ *[a-z]+\.[
 _promwarden() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} word command='' words
     COMPREPLY=()
-    local commands='check plan apply confirm undo status watch history why why-request render lint policy explain'
+    local commands='check plan apply confirm undo status watch history why why-request render lint cert policy explain'
     local options='--policy --state --socket --help'
     local report='--format --output --only --fail-on'
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -30,6 +30,11 @@ _promwarden() {
                 apply) words="$options $report --confirm-within --force" ;;
                 undo) words="$options --format --output --all" ;;
                 history) words="$options --format --output --since --control" ;;
+                cert)
+                    case $previous in
+                        issue|rotate) words=$(promwarden cert list --format json 2>/dev/null | grep -oE '\{"name":"[^"]+' | cut -d'"' -f4) ;;
+                        *) words="list issue rotate rotate-ca $options --format --output --force --rekey --until-overlap" ;;
+                    esac ;;
                 policy)
                     [ "$previous" != check ] || { compopt -o default; return; }
                     words="check show $options --format --output" ;;

@@ -3,7 +3,7 @@ function __promwarden_controls
     promwarden explain 2>/dev/null | string match -rg '^ *([a-z]+\.[a-z-]+)'
 end
 
-set -l commands check plan apply confirm undo status watch history why why-request render lint policy explain
+set -l commands check plan apply confirm undo status watch history why why-request render lint cert policy explain
 set -l none "not __fish_seen_subcommand_from $commands"
 set -l used __fish_seen_subcommand_from
 complete -c promwarden -f
@@ -19,6 +19,7 @@ complete -c promwarden -n $none -a why -d 'What happens to a packet from an addr
 complete -c promwarden -n $none -a why-request -d 'What the proxy does with a request'
 complete -c promwarden -n $none -a render -d 'Print a file that the policy implies'
 complete -c promwarden -n $none -a lint -d 'The same controls over configuration files'
+complete -c promwarden -n $none -a cert -d 'The certificates of the policy'
 complete -c promwarden -n $none -a policy -d 'Check or show the policy'
 complete -c promwarden -n $none -a explain -d 'What a control is about'
 complete -c promwarden -n $none -l version -d 'Print the version'
@@ -40,6 +41,10 @@ complete -c promwarden -n "$used lint" -l as -x -d 'What the files are'
 complete -c promwarden -n "$used undo" -l all -d 'Everything that was ever applied'
 complete -c promwarden -n "$used history" -l since -xa '1h 24h 7d' -d 'How far back'
 complete -c promwarden -n "$used history" -l control -xa '(__promwarden_controls)' -d 'This control only'
+complete -c promwarden -n "$used cert; and not $used list issue rotate rotate-ca" -a 'list issue rotate rotate-ca'
+complete -c promwarden -n "$used issue rotate" -l force -d 'Even where the new one expires earlier'
+complete -c promwarden -n "$used rotate" -l rekey -d 'With a new key'
+complete -c promwarden -n "$used rotate-ca" -l until-overlap -d 'Stop while both authorities are believed'
 complete -c promwarden -n "$used explain" -a '(__promwarden_controls)'
 complete -c promwarden -n "$used policy; and not $used check show" -a 'check show'
 complete -c promwarden -n "$used policy; and $used check" -F

@@ -31,8 +31,8 @@ bool flag_at(const Json& json, const char* name) { return json.is_object() && js
 Json trouble(const Error& error) { return {{"error", error.text()}}; }
 
 /// In the child: all that one job asks for.
-Json run_job(const Json& job, const Policy& policy, const std::string& state) {
-    auto rotator = rotation::Rotator::open(rotation::places_of(policy, state), rotation::host_world(true), policy);
+Json run_job(const Json& job, const Policy& policy, const std::string& state, const probe::ClientOptions& probe) {
+    auto rotator = rotation::Rotator::open(rotation::places_of(policy, state), world_of(probe, true), policy);
     if (!rotator) return trouble(rotator.error());
     Json rotations = Json::array();
     for (const auto& one : rotator->recovered()) rotations.push_back(rotation::to_json(one));
@@ -118,7 +118,7 @@ void Agent::run_next_job() {
         sigemptyset(&none);
         ::sigprocmask(SIG_SETMASK, &none, nullptr);
         ::fcntl(*into, F_SETFL, 0);
-        const auto said = json_text(run_job(jobs_.front().request, in_force_->policy, options_.state));
+        const auto said = json_text(run_job(jobs_.front().request, in_force_->policy, options_.state, engine_.probe()));
         (void)!::write(*into, said.data(), said.size());
         ::_exit(0);
     }

@@ -54,7 +54,47 @@ Result<live::Facts> ask_endpoints(const probe::ClientOptions& options, const Pol
     return inquiry.survey().finish(TRY(live_targets(policy, facts)), std::chrono::system_clock::now());
 }
 
-void add_live(Facts& facts, Result<live::Facts> live) {
+namespace {
+
+/// What handshakes showed of the policy's certificates: of several endpoints, the first that shows another one.
+void note_served(const Policy& policy, const live::Facts& live, CertificateFacts& certificates) {
+    for (auto& known : certificates.certificates) {
+        const auto certificate = std::ranges::find(policy.tls.certificates, known.name, &CertificatePolicy::name);
+        if (certificate == policy.tls.certificates.end()) continue;
+        for (const auto& wanted : rotation::endpoints_of(policy, *certificate)) {
+            const auto seen = std::ranges::find(live.endpoints, wanted, &live::Endpoint::asked);
+            if (seen == live.endpoints.end() || !seen->holder.empty()) continue;
+            const auto shown = seen->chain.empty() ? std::string() : sha256(seen->chain.front());
+            known.served = ManagedCertificate::Served{shown, shown.empty() ? "it does not speak TLS" : "", to_text(wanted)};
+            if (!known.leaf || shown != known.leaf->fingerprint) break;
+        }
+    }
+}
+
+}  // namespace
+
+rotation::World world_of(const probe::ClientOptions& options, bool may_wait) {
+    auto world = rotation::host_world(may_wait);
+    world.served = [options, client = std::make_shared<std::optional<probe::Client>>()](const Endpoint& to, const std::string& name) -> Result<std::string> {
+        if (!*client) *client = TRY(probe::Client::open(options));
+        probe::Request request;
+        request.kind = probe::Request::Kind::handshake;
+        request.to = to;
+        request.tls = true;
+        if (!parse_address(name)) request.server_name = name;
+        auto answer = (*client)->ask(request);
+        if (!answer) {
+            client->reset();
+            return std::unexpected(answer.error());
+        }
+        if (answer->chain.empty()) return fail(Code::failed, "handshake with", to_text(to), answer->detail.empty() ? "it shows no certificate" : answer->detail);
+        return sha256(answer->chain.front());
+    };
+    return world;
+}
+
+void add_live(const Policy& policy, Facts& facts, Result<live::Facts> live) {
+    if (live && facts.certificates) note_served(policy, *live, *facts.certificates);
     if (live && live->status && facts.servers)
         for (auto& server : *facts.servers)
             if (server.kind == Server::Kind::unit) {

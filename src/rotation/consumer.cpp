@@ -168,18 +168,16 @@ Result<> Consumer::put_back(const std::optional<std::string>& text) const {
     return publish_web(*text);
 }
 
-std::vector<Endpoint> Consumer::endpoints(const Policy& policy, const CertificatePolicy& certificate) {
-    if (!certificate.server) return {};
-    if (certificate.install == Install::prometheus_web) {
-        if (!policy.prometheus.listen.empty()) return policy.prometheus.listen;
-        return {Endpoint{*parse_address("127.0.0.1"), 9090}};
-    }
+std::vector<Endpoint> endpoints_of(const Policy& policy, const CertificatePolicy& certificate) {
     std::vector<Endpoint> endpoints;
-    if (certificate.install != Install::nginx || policy.access.certificate != certificate.name) return endpoints;
-    for (const auto& listen : policy.access.listen) {
-        const auto endpoint = parse_endpoint(listen.find(':') == std::string::npos ? "127.0.0.1:" + listen : listen);
-        if (endpoint) endpoints.push_back(*endpoint);
-    }
+    if (!certificate.server) return endpoints;
+    if (certificate.install == Install::prometheus_web) endpoints = policy.prometheus.listen;
+    if (certificate.install == Install::prometheus_web && endpoints.empty()) endpoints = {Endpoint{*parse_address("127.0.0.1"), 9090}};
+    if (certificate.install == Install::nginx && policy.access.certificate == certificate.name)
+        for (const auto& listen : policy.access.listen)
+            if (const auto endpoint = parse_endpoint(listen.find(':') == std::string::npos ? "127.0.0.1:" + listen : listen)) endpoints.push_back(*endpoint);
+    for (auto& [address, port] : endpoints)
+        if (address == Address{address.family, {}}) address = *parse_address(address.family == Family::ip4 ? "127.0.0.1" : "::1");
     return endpoints;
 }
 

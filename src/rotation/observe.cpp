@@ -63,7 +63,7 @@ void judge(ManagedCertificate& managed, const CertificatePolicy& policy, const t
 
 void look_live(ManagedCertificate& managed, const Policy& policy, const CertificatePolicy& certificate, const World& world) {
     if (!world.served) return;
-    for (const auto& endpoint : Consumer::endpoints(policy, certificate)) {
+    for (const auto& endpoint : endpoints_of(policy, certificate)) {
         const auto shown = world.served(endpoint, certificate.names.front());
         managed.served = ManagedCertificate::Served{shown ? *shown : "", shown ? "" : shown.error().text(), to_text(endpoint)};
         if (!shown || !managed.leaf || *shown != managed.leaf->fingerprint) return;  // the one that differs is the one to speak of

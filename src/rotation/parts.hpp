@@ -27,8 +27,6 @@ public:
     /// As it was before the first of ours: the file's text; nullopt where there was none.
     [[nodiscard]] Result<std::optional<std::string>> text() const;
     [[nodiscard]] Result<> put_back(const std::optional<std::string>& text) const;
-    /// Where it is served, and for whom to ask. Empty: by nobody we could ask.
-    [[nodiscard]] static std::vector<Endpoint> endpoints(const Policy& policy, const CertificatePolicy& certificate);
 
 private:
     [[nodiscard]] Result<> publish_web(std::string_view text) const;

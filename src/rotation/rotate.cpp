@@ -146,7 +146,8 @@ Result<Signed> Rotator::sign(const CertificatePolicy& policy, const tls::Key& ke
     if (!world_.sign) return fail(Code::unsupported, "issue", policy.name, "issuers' commands cannot be run here");
     auto made = TRY(parse_signed(TRY(world_.sign(*issuer, TRY(tls::make_request(key, subject)))), issuer->name));
     if (made.chain.leaf().public_key != key.public_key()) return fail(Code::invalid, "issue", policy.name, "the certificate that came is for another key");
-    TRY(tls::verify(made.chain, {subject.use, policy.names, nullptr, tls::moments_of(made.chain.leaf(), now)}));
+    // It took its time: what was made meanwhile need not have been valid when it was asked for.
+    TRY(tls::verify(made.chain, {subject.use, policy.names, nullptr, tls::moments_of(made.chain.leaf(), world_.now())}));
     return made;
 }
 
@@ -201,7 +202,7 @@ Result<> Rotator::publish(const CertificatePolicy& policy, Attempt& attempt) {
     const auto store = TRY(consumer.open_store());
     attempt.before_text = TRY(consumer.text());
     if (world_.served)
-        for (const auto& endpoint : Consumer::endpoints(policy_, policy)) attempt.served_before = attempt.served_before || world_.served(endpoint, policy.names.front()).has_value();
+        for (const auto& endpoint : endpoints_of(policy_, policy)) attempt.served_before = attempt.served_before || world_.served(endpoint, policy.names.front()).has_value();
     const Json intent{{"name", policy.name},
                       {"action", attempt.action == tls::Action::rekey ? "rekey" : "renew"},
                       {"generation", *attempt.generation},
@@ -226,7 +227,7 @@ Result<> Rotator::publish(const CertificatePolicy& policy, Attempt& attempt) {
 /// Has it read again where that is needed, and looks whether it is what a client is shown.
 Result<> Rotator::settle(const CertificatePolicy& policy, Attempt& attempt) {
     if (policy.install == CertificatePolicy::Install::nginx && world_.reload_proxy) TRY(world_.reload_proxy());
-    const auto endpoints = Consumer::endpoints(policy_, policy);
+    const auto endpoints = endpoints_of(policy_, policy);
     if (!world_.served || endpoints.empty()) return {};
     const auto& wanted = attempt.chain->leaf().fingerprint;
     for (const auto& endpoint : endpoints) {
@@ -342,7 +343,7 @@ Result<bool> Rotator::reissue_all() {
         if (policy.issuer != "local") continue;
         const Consumer consumer(places_, world_, policy);
         const auto chain = chain_of(TRY(consumer.open_store()), TRY(consumer.current()));
-        for (const auto& endpoint : Consumer::endpoints(policy_, policy)) {
+        for (const auto& endpoint : endpoints_of(policy_, policy)) {
             const auto shown = world_.served(endpoint, policy.names.front());
             if (shown && chain && *shown != chain->leaf().fingerprint) return false;
         }

@@ -1,6 +1,7 @@
 // cert — the certificates that the policy names: what there is, and making new ones.
 
 #include <algorithm>
+#include <filesystem>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -67,6 +68,11 @@ std::string sentence(const Json& outcome) {
     return text + (note.empty() ? "\n" : fmt::format(": {}\n", note));
 }
 
+rotation::World eyes(const Options& options) {
+    const auto socket = options.policy_given ? std::string() : fmt::format("{}/probe", options.socket.substr(0, options.socket.rfind('/')));
+    return world_of({socket, std::filesystem::absolute(options.policy).string(), {}}, true);
+}
+
 Or<Candidate> policy_of(const Options& options) { return load_policy(options.policy); }
 
 const CertificatePolicy* find(const Policy& policy, const std::string& name) {
@@ -76,7 +82,7 @@ const CertificatePolicy* find(const Policy& policy, const std::string& name) {
 
 Or<Json> list_here(const Options& options) {
     const auto candidate = TRY(policy_of(options));
-    const auto world = rotation::host_world(true);
+    const auto world = eyes(options);
     const auto facts = TRY(rotation::observe(candidate.policy, rotation::places_of(candidate.policy, options.state), world));
     Json list = Json::array();
     for (const auto& one : facts.certificates) list.push_back(rotation::to_json(one, candidate.policy, facts, world.now()));
@@ -88,7 +94,7 @@ Or<Json> rotate_here(const Options& options, bool rekey) {
     const auto* policy = find(candidate.policy, options.argument);
     if (policy == nullptr) return failure(Exit::usage, fmt::format("the policy names no certificate '{}'", render::printable(options.argument)));
     auto engine = TRY(open_to_act(options));  // for the history
-    auto rotator = TRY(rotation::Rotator::open(rotation::places_of(candidate.policy, options.state), rotation::host_world(true), candidate.policy));
+    auto rotator = TRY(rotation::Rotator::open(rotation::places_of(candidate.policy, options.state), eyes(options), candidate.policy));
     const auto done = rotator.rotate(*policy, rekey, options.force);
     if (!done) return failure(Exit::undone, done.error().text());
     record(engine, Event::Kind::rotation, "certificate " + policy->name, "renewed", sentence(rotation::to_json(*done)));
@@ -98,7 +104,7 @@ Or<Json> rotate_here(const Options& options, bool rekey) {
 Or<Json> roll_over_here(const Options& options) {
     const auto candidate = TRY(policy_of(options));
     auto engine = TRY(open_to_act(options));
-    auto rotator = TRY(rotation::Rotator::open(rotation::places_of(candidate.policy, options.state), rotation::host_world(true), candidate.policy));
+    auto rotator = TRY(rotation::Rotator::open(rotation::places_of(candidate.policy, options.state), eyes(options), candidate.policy));
     const auto step = rotator.roll_over(options.until_overlap);
     if (!step) return failure(Exit::undone, step.error().text());
     record(engine, Event::Kind::rotation, "the local authority", "changed", std::string(rotation::to_text(*step)));
