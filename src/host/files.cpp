@@ -193,6 +193,13 @@ ServerFiles gather_server(const Walker& walker, const AccountTable& accounts, co
     found.server = server.name;
     found.version = server.version;
     found.identity = server.identity;
+    // As whom a unit that does not run would open its files: never as root because its user is not known.
+    if (const auto& unit = server.unit; !server.process && unit && !unit->user.empty() && unit->user != "root" && server.identity.uid == 0) {
+        const auto account = accounts.identity_of(std::string_view(unit->user));
+        if (account) found.identity = *account;
+        else found.problem = fail(Code::missing, "find user", unit->user, fmt::format("{} runs as it, and there is no such account", server.name)).error();
+        if (!account) return found;
+    }
     Gathering gathering(walker, accounts, found);
     if (!server.configured && !by_process(server) && policy.prometheus.config.empty()) found.problem = server.configured.error();
     else gather_named_by_flags(gathering, policy, server);

@@ -6,6 +6,8 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -318,6 +320,43 @@ TEST_CASE("a file system that can hang its reader is named, not entered") {
     CHECK(file.problem->code == Code::untrusted);
     CHECK(file.text == nullptr);
     CHECK(file.steps.back().path == "/proc");
+}
+
+TEST_CASE("where our own mounts hide something, the process that sees the host's is looked through") {
+    if (::geteuid() != 0) return;
+    const Root root;
+    root.write("etc/prometheus/prometheus.yml", "scrape_configs: []\n");
+    const auto directory = (root.path / "etc/prometheus").string();
+    int ready[2], done[2];
+    REQUIRE(::pipe(ready) == 0);
+    REQUIRE(::pipe(done) == 0);
+    const auto child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {  // another view of the same place
+        ::close(done[1]);
+        char ok = ::unshare(CLONE_NEWNS) == 0 && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 && ::mount("tmpfs", directory.c_str(), "tmpfs", 0, "mode=0751") == 0 ? 1 : 0;
+        std::ofstream(directory + "/prometheus.yml") << "rule_files: []\n";
+        char end = 0;
+        (void)!::write(ready[1], &ok, 1);
+        (void)!::read(done[0], &end, 1);
+        ::_exit(0);
+    }
+    char ok = 0;
+    REQUIRE(::read(ready[0], &ok, 1) == 1);
+    REQUIRE(ok == 1);
+    Policy policy;
+    policy.prometheus.config = directory + "/prometheus.yml";
+    host::Places places;
+    CHECK(*host::read_files(policy, {}, places)->servers[0].files[0].text == "scrape_configs: []\n");
+    places.seen_from = child;
+    const auto facts = host::read_files(policy, {}, places);
+    const auto& file = facts->servers[0].files[0];
+    REQUIRE(file.text != nullptr);
+    CHECK(*file.text == "rule_files: []\n");
+    CHECK(file.steps.at(file.steps.size() - 2).status.mode == 0751);
+    CHECK(file.path == policy.prometheus.config);
+    for (const auto fd : {ready[0], ready[1], done[0], done[1]}) ::close(fd);
+    ::waitpid(child, nullptr, 0);
 }
 
 // ---- the kernel agrees ----------------------------------------------------------------------------------------------

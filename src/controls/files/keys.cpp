@@ -179,11 +179,11 @@ void rule_rules(const Walk& walk, const Node& block, const Path& path) {
 std::string_view wrong_form(const Node& node, const Key& key) {
     using V = prometheus::Value;
     constexpr std::string_view lists[] = {"targets", "rule_files", "scrape_config_files", "files", "cipher_suites", "curve_preferences"};
-    if (node.null() || node.templated || (node.kind == Node::Kind::scalar && written(node) != Written::literal)) return {};
-    const bool list = key.value == V::many ? key.shape != Shape::any : std::ranges::find(lists, key.name) != std::end(lists);
+    const bool list = key.value == V::many ? key.shape != Shape::any : (key.value == V::file || key.value == V::text) && std::ranges::find(lists, key.name) != std::end(lists);
+    if ((!list && key.value != V::one) || node.null() || node.templated || (node.kind == Node::Kind::scalar && written(node) != Written::literal)) return {};
     if (list && node.kind != Node::Kind::sequence) return "a list";
     if (key.value == V::one && node.kind != Node::Kind::mapping) return "a block of settings";
-    if (key.value == V::many && key.shape != Shape::any && std::ranges::any_of(node.items, [](const Node* item) { return item->kind == Node::Kind::scalar && written(*item) == Written::literal; }))
+    if (key.value == V::many && std::ranges::any_of(node.items, [](const Node* item) { return item->kind == Node::Kind::scalar && written(*item) == Written::literal; }))
         return "a list of blocks";
     return {};
 }
