@@ -115,21 +115,7 @@ Decision merge(std::span<Decision> parts) {
 Decision unknown(const Error& error) { return {Verdict::unknown, error.text(), {}}; }
 Decision not_applicable(std::string reason) { return {Verdict::not_applicable, std::move(reason), {}}; }
 
-Decision combined(Decision one, Decision other) {
-    constexpr auto weight = [](Verdict verdict) {
-        switch (verdict) {
-            case Verdict::fail: return 3;
-            case Verdict::unknown: return 2;
-            case Verdict::pass: return 1;
-            case Verdict::not_applicable: return 0;
-        }
-        return 0;
-    };
-    if (weight(one.verdict) < weight(other.verdict)) std::swap(one, other);
-    std::ranges::move(other.findings, std::back_inserter(one.findings));
-    if (weight(other.verdict) > 0 && other.reason != one.reason) one.reason += "; " + other.reason;
-    return one;
-}
+bool is_any(const Address& address) { return address == Address{address.family, {}}; }
 
 std::size_t Report::count(Verdict verdict) const {
     return static_cast<std::size_t>(

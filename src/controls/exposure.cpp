@@ -11,9 +11,6 @@ namespace promwarden {
 
 namespace {
 
-bool is_loopback(const Address& address) { return address.family == Family::ip4 ? address.bytes[0] == 127 : address == Address{Family::ip6, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}}; }
-bool is_any(const Address& address) { return address == Address{address.family, {}}; }
-
 bool in(std::span<const PortRange> ranges, std::uint16_t port) {
     return std::ranges::any_of(ranges, [&](PortRange range) { return range.first <= port && port <= range.last; });
 }

@@ -101,8 +101,9 @@ Decision parts_of(const Policy& policy, const Facts& facts, const FileVerdicts& 
 /// The decision of a control whose facts are missing.
 Decision unknown(const Error& error);
 Decision not_applicable(std::string reason);
-/// Two halves of one control: it fails where either does, is unknown where either is, and applies where either does.
-Decision combined(Decision one, Decision other);
+/// An address that only this host reaches; one that stands for all.
+bool is_loopback(const Address& address);
+bool is_any(const Address& address);
 
 /// Compares what our live table does at one hook with what the policy means: the chains there, the chains they lead to, and the sets they look into. Without a
 /// hook, the whole table. `passed` is the reason given when nothing differs.

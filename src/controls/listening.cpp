@@ -13,9 +13,6 @@ namespace {
 
 constexpr std::string_view flag_name = "web.listen-address";
 
-bool is_loopback(const Address& address) { return address.family == Family::ip4 ? address.bytes[0] == 127 : address == Address{Family::ip6, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}}; }
-bool is_any(const Address& address) { return address == Address{address.family, {}}; }
-
 bool guarded(const Policy& policy, std::uint16_t port, Protocol protocol) {
     return std::ranges::any_of(policy.firewall.services, [&](const Service& service) {
         return service.protocol == protocol && std::ranges::any_of(service.ports, [&](PortRange range) { return range.first <= port && port <= range.last; });
@@ -93,7 +90,7 @@ void judge_sockets(const Policy& policy, const Server& server, Gathered& gathere
                                      Evidence::kernel, remedy_of(policy, server, flag)});
     }
     if (!server.process || !server.listeners.empty()) return;
-    gathered.undecided.push_back(fmt::format("{}: no listening socket of it was seen{}", server.name, server.own_network ? " in its network namespace" : " (only root can see whose a socket is)"));
+    gathered.undecided.push_back(fmt::format("{}: no listening socket of it was seen{}", server.name, server.own_network ? " in its network namespace" : ": it may not listen yet, and only root can see whose a socket is"));
 }
 
 /// What the unit would do after a restart.

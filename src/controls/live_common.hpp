@@ -20,7 +20,6 @@ struct LiveEvidence {
 };
 std::expected<LiveEvidence, Decision> live_evidence(const Facts& facts, const std::function<bool(const live::Endpoint&)>& concerned);
 
-bool is_loopback(const Address& address);
 /// Whether the live ruleset keeps every local user that the policy does not name from this endpoint.
 bool closed_to_others(const Policy& policy, const Facts& facts, const live::Endpoint& endpoint);
 /// Whether the answer is anything but a refusal: a status that only what is behind the authentication gives.

@@ -100,11 +100,6 @@ std::set<std::string> secrets_of(std::span<const std::string> environment) {
     return found;
 }
 
-bool is_monitoring(const Container& container) {
-    constexpr std::string_view words[] = {"prometheus", "exporter", "alertmanager", "pushgateway", "grafana", "cadvisor", "promtail", "oauth2-proxy", "thanos"};
-    return std::ranges::any_of(words, [&](std::string_view word) { return container.image.contains(word) || container.name.contains(word); });
-}
-
 constexpr std::string_view into_file = "put it into a file that only the service reads, and give the file's name (a *_file key or flag); then change the secret: it was readable";
 
 void judge_server(const Server& server, Gathered& gathered) {

@@ -42,6 +42,11 @@ std::vector<const Server*> judged_servers(const Facts& facts) {
 
 std::string no_server(const Policy& policy) { return fmt::format("no Prometheus runs here, and there is no unit {}", policy.prometheus.unit); }
 
+bool is_monitoring(const Container& container) {
+    constexpr std::string_view words[] = {"prometheus", "exporter", "alertmanager", "pushgateway", "grafana", "cadvisor", "promtail", "telegraf", "alloy", "thanos", "victoria", "otel", "oauth2-proxy"};
+    return std::ranges::any_of(words, [&](std::string_view word) { return container.image.contains(word) || container.name.contains(word); });
+}
+
 std::string place_of(const Server& server, const Flag& flag) {
     if (server.kind == Server::Kind::container) return fmt::format("in the arguments of the {}", server.name);
     if (flag.file.empty()) {

@@ -22,7 +22,10 @@ std::vector<const Server*> judged_servers(const Facts& facts);
 /// "no Prometheus runs here, and there is no unit prometheus.service".
 std::string no_server(const Policy& policy);
 
-/// "in /etc/default/prometheus (ARGS)", "in ExecStart of /etc/…", "in the arguments of the container".
+/// Whether a container belongs to the monitoring, by its image and name.
+bool is_monitoring(const Container& container);
+
+/// "in /etc/default/prometheus", "in ExecStart of /etc/…", "in the arguments of the container".
 std::string place_of(const Server& server, const Flag& flag);
 /// How a change of flags takes effect: "then systemctl restart prometheus.service".
 std::string then_restart(const Server& server);

@@ -197,11 +197,6 @@ bool mounts_engine(std::string_view source) {
     return names_engine(source) || source == "/" || source == "/run" || source == "/var/run" || source == "/var" || source == "/run/podman";
 }
 
-bool is_monitoring(const Container& container) {
-    constexpr std::string_view words[] = {"prometheus", "exporter", "alertmanager", "pushgateway", "grafana", "cadvisor", "promtail", "telegraf", "alloy", "thanos", "victoria", "otel"};
-    return std::ranges::any_of(words, [&](std::string_view word) { return container.image.contains(word) || container.name.contains(word); });
-}
-
 void judge_engine_access(const Server& server, Gathered& gathered) {
     gathered.judged = true;
     const auto found = [&](std::string observed, std::optional<Location> place, Evidence evidence, std::string remedy) {

@@ -11,10 +11,6 @@ namespace promwarden {
 
 namespace {
 
-bool is_loopback(const Address& address) {
-    return address.family == Family::ip4 ? address.bytes[0] == 127 : address == parse_address("::1");
-}
-
 /// Where strangers could reach the server: its sockets, or, where it does not run, what its flags say.
 struct Reachable {
     std::vector<std::string> places;
