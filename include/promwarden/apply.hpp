@@ -117,6 +117,7 @@ private:
     Result<> refuse(const Candidate& candidate, const ApplyRequest& request, const Facts& facts, const Plan& plan);
     Result<Plan> return_to(const std::optional<Candidate>& candidate);
     Result<Ruleset> closed_ruleset() const;
+    [[nodiscard]] bool follows_links() const;  // whether the live table is one that somebody keeps up to date with the links
 
     State state_;
     probe::ClientOptions probe_;

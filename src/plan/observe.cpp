@@ -19,17 +19,6 @@ std::string host_name() {
     return ::uname(&name) == 0 ? name.nodename : "";
 }
 
-/// A rule that names engines' interfaces is the mark of a table that nobody keeps up to date with the links.
-bool names_engines(const Ruleset& ruleset) {
-    const auto* chain = ruleset.chain("guard_fwd");
-    return chain != nullptr && std::ranges::any_of(chain->rules, [](const Rule& rule) {
-        return std::ranges::any_of(rule.expressions, [](const Expression& e) {
-            const auto* compare = std::get_if<expr::Compare>(&e);
-            return compare != nullptr && compare->value == std::vector<std::uint8_t>{'d', 'o', 'c', 'k', 'e', 'r'};
-        });
-    });
-}
-
 }  // namespace
 
 Facts Engine::observe(const Policy& policy, std::span<const std::string> only, Asking asking) {
@@ -39,7 +28,7 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only, A
     facts.host = host_name();
     if (facts.firewall && facts.firewall->live)
         if (auto counters = kernel_.counters()) facts.firewall->counters = *std::move(counters);
-    facts.links_watched = links_watched_ || (live_ && live_->ruleset && !names_engines(*live_->ruleset));
+    facts.links_watched = links_watched_ || follows_links();
     if (includes(needs, Part::bypasses | Part::containers)) observe_foreign(policy, needs, facts);
     if (includes(needs, Part::servers | Part::files | Part::storage | Part::live)) observe_servers(policy, facts);
     if (includes(needs, Part::files | Part::storage)) {

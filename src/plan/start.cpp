@@ -18,6 +18,17 @@ void take_interfaces(Ruleset& to, const Ruleset& from) {
         if (const auto* live = from.set(set.name); live != nullptr && live->type == Set::Type::interface && set.type == Set::Type::interface) set.elements = live->elements;
 }
 
+/// A rule that names engines' interfaces is the mark of a table that nobody keeps up to date with the links.
+bool names_engines(const Ruleset& ruleset) {
+    const auto* chain = ruleset.chain("guard_fwd");
+    return chain != nullptr && std::ranges::any_of(chain->rules, [](const Rule& rule) {
+        return std::ranges::any_of(rule.expressions, [](const Expression& e) {
+            const auto* compare = std::get_if<expr::Compare>(&e);
+            return compare != nullptr && compare->value == std::vector<std::uint8_t>{'d', 'o', 'c', 'k', 'e', 'r'};
+        });
+    });
+}
+
 std::string first_lines(const std::string& text) {
     constexpr std::size_t most = 200;
     auto line = text.substr(0, std::min(text.size(), most));
@@ -59,11 +70,12 @@ Result<Ruleset> Engine::closed_ruleset() const {
     return firewall::closed(ports && !ports->empty() ? std::span(*ports) : std::span(&prometheus_port, 1));
 }
 
+bool Engine::follows_links() const { return live_ && live_->ruleset && !names_engines(*live_->ruleset); }
+
 Result<> Engine::verify(const Remembered& remembered) {
     std::optional<Ruleset> target;
-    const std::string only(filter_control);
-    const Policy nothing;
-    const auto facts = observe(remembered.candidate ? remembered.candidate->policy : nothing, {&only, 1});
+    auto facts = observe_filter();
+    facts.links_watched = links_watched_ || follows_links();
     if (!facts.firewall) return std::unexpected(facts.firewall.error());
     if (remembered.lost) target = TRY(closed_ruleset());
     else if (remembered.candidate && remembered.candidate->policy.mode_of(filter_control) == Mode::enforce && !remembered.candidate->policy.firewall.services.empty())
