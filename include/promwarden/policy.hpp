@@ -262,6 +262,10 @@ std::expected<Policy, Diagnostics> parse(const Sources& sources, const Accounts&
 /// Where a network of a group is written: the line in the policy or in its list. Searches the texts; for `why`, not for packets.
 std::optional<Where> locate(const Sources& sources, std::string_view group, const Cidr& cidr);
 
+/// The [prometheus.probe] of the policy at a path and its drop-ins, and nothing else of it: for the probe, which reads no list and knows no account. Empty where
+/// the policy names none.
+Result<PrometheusPolicy::Probe> read_probe(const std::string& path);
+
 /// The effective policy as TOML, defaults included, each key with its help as a comment. Parses to an equal policy.
 std::string show(const Policy& policy);
 

@@ -16,14 +16,15 @@ ALLOWED = {
     **{room: VALUES for room in READERS},
     "host": VALUES | READERS,
     "controls": VALUES | READERS,
-    "plan": VALUES | READERS | {"host", "controls"},
+    "probe": VALUES,
+    "plan": VALUES | READERS | {"host", "controls", "probe"},
     "render": VALUES | {"controls", "plan"},
-    "agent": VALUES | READERS | {"host", "controls", "plan", "render", "varlink"},
-    "cli": VALUES | READERS | {"host", "controls", "plan", "render", "varlink", "agent"},
-    "bin": VALUES | READERS | {"host", "controls", "plan", "render", "varlink", "agent", "cli"},
+    "agent": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "varlink"},
+    "cli": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "varlink", "agent"},
+    "bin": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "varlink", "agent", "cli"},
 }
 # A public header is called like its room, except these.
-HEADER_OF = {"address": "base", "ruleset": "facts", "process": "facts", "server": "facts", "lint": "controls", "event": "plan", "apply": "plan", "state": "plan"}
+HEADER_OF = {"address": "base", "ruleset": "facts", "process": "facts", "server": "facts", "live": "facts", "lint": "controls", "event": "plan", "apply": "plan", "state": "plan"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 
