@@ -34,6 +34,7 @@ struct Exchange {
     std::size_t head = 0;
     Answer answer{};
     bool over = false;                // more head than anybody needs
+    bool whole_head = false;          // of the answer that counts
     std::optional<Error> problem{};   // of ours, not the peer's
 
     curl_socket_t open(const curl_sockaddr& wanted) {
@@ -53,7 +54,8 @@ struct Exchange {
         head += line.size();
         over = head > longest_head;
         if (over) return false;
-        if (line.starts_with("HTTP/")) answer.headers.clear();  // of an answer like 100, another follows
+        if (line.starts_with("HTTP/")) answer.headers.clear(), whole_head = false;  // of an answer like 100, another follows
+        if (line == "\r\n" || line == "\n") whole_head = true;
         const auto colon = line.find(':');
         if (colon == std::string_view::npos) return true;
         std::string name(line.substr(0, colon));
@@ -153,13 +155,14 @@ Result<> set_login(CURL* curl, const Request& request, const WorkerOptions& opti
 }
 
 live::End end_of(CURLcode code, const Exchange& exchange) {
+    const bool answered = exchange.whole_head && exchange.answer.status >= 200;
     if (exchange.over || code == CURLE_OUT_OF_MEMORY) return live::End::limit;
     switch (code) {
         case CURLE_OK: return live::End::answered;
         case CURLE_WRITE_ERROR:
-        case CURLE_PARTIAL_FILE: return exchange.answer.status >= 200 ? live::End::answered : live::End::limit;
+        case CURLE_PARTIAL_FILE: return answered ? live::End::answered : live::End::limit;
         case CURLE_COULDNT_CONNECT: return live::End::refused;
-        case CURLE_OPERATION_TIMEDOUT: return exchange.answer.status >= 200 ? live::End::answered : live::End::timeout;
+        case CURLE_OPERATION_TIMEDOUT: return answered ? live::End::answered : live::End::timeout;
         case CURLE_SSL_CONNECT_ERROR:
         case CURLE_PEER_FAILED_VERIFICATION:
         case CURLE_SSL_CERTPROBLEM:
