@@ -8,6 +8,7 @@
 #include "promwarden/controls.hpp"
 #include "promwarden/firewall.hpp"
 #include "promwarden/plan.hpp"
+#include "promwarden/probe.hpp"
 #include "promwarden/state.hpp"
 
 namespace promwarden {
@@ -20,6 +21,16 @@ struct ApplyRequest {
     pid_t caller = 0;                                   // whose ancestors' connections must survive; 0: nobody's
 };
 
+/// Whether an observation asks live endpoints where a control needs it: that can take seconds.
+enum class Asking : std::uint8_t { yes, no };
+
+/// Where Prometheus and its proxy should answer, and who would, as the kernel has it now.
+Result<std::vector<probe::Target>> live_targets(const Policy& policy, const Facts& facts);
+/// Asks them all, at most that long. Evidence only where the sockets are the same, with the same holders, before and after.
+Result<live::Facts> ask_endpoints(const probe::ClientOptions& options, const Policy& policy, const Facts& facts, std::chrono::milliseconds limit);
+/// Puts what was learned where the controls look for it.
+void add_live(Facts& facts, Result<live::Facts> live);
+
 class Engine {
 public:
     /// `socket`: an nf_tables socket kept from an earlier life.
@@ -28,7 +39,7 @@ public:
     // ---- looking
 
     /// The facts that these controls need (empty: all). What could not be observed is an error in its place.
-    Facts observe(const Policy& policy, std::span<const std::string> only = {});
+    Facts observe(const Policy& policy, std::span<const std::string> only = {}, Asking asking = Asking::yes);
     /// As observe, and what an apply must ask besides: who holds the ports, whose connections would end.
     Facts observe_for_apply(const Policy& policy);
     /// What stands between these facts and the policy. Pure.
@@ -58,6 +69,9 @@ public:
     Result<> restored();
     /// A generation that somebody else made without touching our table.
     void passed(std::uint32_t generation);
+    /// How to reach the probe's worker.
+    void set_probe(probe::ClientOptions options) { probe_ = std::move(options); }
+    [[nodiscard]] const probe::ClientOptions& probe() const { return probe_; }
     void set_ownership(firewall::Ownership ownership) { ownership_ = ownership; }
     /// Somebody follows the links and will say when they changed; until then they need not be asked again.
     void set_links_watched(bool watched) { links_watched_ = watched; }
@@ -76,6 +90,7 @@ private:
     Result<Plan> return_to(const std::optional<Candidate>& candidate);
 
     State state_;
+    probe::ClientOptions probe_;
     firewall::Kernel kernel_;
     std::optional<firewall::Live> live_;  // what the table was, as of its generation
     std::optional<firewall::Ownership> ownership_;  // unset: as the table is

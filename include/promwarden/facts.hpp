@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "promwarden/live.hpp"
 #include "promwarden/ruleset.hpp"
 #include "promwarden/server.hpp"
 
@@ -46,6 +47,7 @@ struct Facts {
     Result<std::vector<Connection>> connections = std::vector<Connection>{};
     Result<std::vector<Link>> links = std::vector<Link>{};
     Result<std::vector<Server>> servers = std::vector<Server>{};
+    std::optional<Result<live::Facts>> live;  // nullopt: nobody was asked
     bool links_watched = false;  // somebody follows them as they come and go, so that the ruleset need not guess by name
 };
 

@@ -13,9 +13,11 @@
 /// chain byte by byte, a refusal that comes after the handshake, a resumed session.
 #pragma once
 
+#include <deque>
 #include <map>
+#include <set>
 
-#include "promwarden/live.hpp"
+#include "promwarden/policy.hpp"
 
 namespace promwarden::probe {
 
@@ -82,9 +84,9 @@ struct Answer {
 std::string encode(const Request& request);
 /// Refuses what is not on `questions()`, and every value out of its range.
 Result<Request> decode_request(std::string_view message);
-/// An error is one of the worker's: it did not ask.
+/// The inner error is the worker's, which did not ask; the outer one says that this is no message of a worker.
 std::string encode(const Result<Answer>& answer);
-Result<Answer> decode_answer(std::string_view message);
+Result<Result<Answer>> decode_answer(std::string_view message);
 
 // ---- the worker -----------------------------------------------------------------------------------------------------
 
@@ -121,8 +123,8 @@ public:
     /// For an event loop: readable when the answer is there.
     [[nodiscard]] int fd() const { return *fd_; }
     Result<> send(const Request& request);
-    /// The answer, or nullopt where it is not there yet.
-    Result<std::optional<Answer>> receive();
+    /// The answer, or why the worker did not ask; nullopt where neither is there yet. The outer error is the worker's end.
+    Result<std::optional<Result<Answer>>> receive();
     /// Both, waiting for a second more than the request's own timeout.
     Result<Answer> ask(const Request& request);
 
@@ -131,6 +133,88 @@ private:
     void end();
     Fd fd_;
     pid_t worker_ = 0;
+};
+
+// ---- whom to ask ----------------------------------------------------------------------------------------------------
+
+/// An address and port of this host where Prometheus, or its proxy, should answer.
+struct Target {
+    Endpoint asked;     // where to ask: loopback for a wildcard
+    Endpoint listener;  // as it is bound
+    bool proxy = false;
+    std::string server_name;             // "" for Prometheus itself
+    std::set<std::uint32_t> inodes;      // of the sockets that take the connection
+    std::string holder;                  // "" where all of them belong to whom they should; else who has them
+    bool operator==(const Target&) const = default;
+};
+
+/// Pure. `listeners` with their holders, those on other ports included or not; `vouched` are processes outside of every unit whose program only root can change
+/// and is the right one: on a machine without systemd nothing better can be known. A socket belongs to Prometheus where every process that holds it is in the
+/// policy's unit and has the uid of the socket; to the proxy where every one is in the proxy's unit. The ports are those of `prometheus.listen`, or of the service
+/// called prometheus, or 9090, and those of `servers`; and those of `access.listen`.
+std::vector<Target> find_targets(const Policy& policy, std::span<const Listener> listeners, std::span<const Server> servers, const std::set<pid_t>& vouched);
+/// The ports whose holders find_targets wants to know.
+std::vector<PortRange> target_ports(const Policy& policy, std::span<const Server> servers);
+
+// ---- the inquiry ----------------------------------------------------------------------------------------------------
+
+/// Which questions follow from which answers. Pure: what is not asked of this object does not happen.
+class Survey {
+public:
+    /// `has_user`: the policy names one for the probe.
+    Survey(std::vector<Target> targets, bool has_user);
+
+    /// What to ask now; null when there is nothing left.
+    [[nodiscard]] const Request* next() const;
+    /// The answer to that, or why the worker did not ask.
+    void take(const Result<Answer>& answer);
+    /// What was learned. Answers of a target that is not in `after` as it was before are thrown away: whoever gave them may not have been who held the socket.
+    [[nodiscard]] live::Facts finish(std::span<const Target> after, std::chrono::system_clock::time_point now) const;
+
+private:
+    enum class Purpose : std::uint8_t { speaks_tls, speaks_plain, question, handshake };
+    struct Step {
+        std::size_t target = 0;
+        Purpose purpose = Purpose::question;
+        live::Asker asker = live::Asker::stranger;
+        Request request;
+    };
+    void add(std::size_t target, Purpose purpose, live::Asker asker, Request request);
+    Request to(std::size_t target) const;
+    void take(const Step& step, const Answer& answer);
+    void take_tls(std::size_t target, const Answer& answer);
+    void take_plain(std::size_t target, const Answer& answer);
+    void take_question(const Step& step, const Answer& answer);
+    void take_handshake(const Step& step, const Answer& answer);
+    void go_deeper(std::size_t target);
+    void ask_as_user(std::size_t target);
+    void ask_handshakes(std::size_t target);
+    void read_status(const Request& request, const Answer& answer);
+    void give_up(std::size_t target);
+    void drop_user(std::size_t target, const Error& error);
+
+    std::vector<Target> targets_;
+    std::set<std::size_t> certified_;  // those that let nobody in without a client certificate
+    std::deque<Step> steps_;
+    live::Facts facts_;
+};
+
+/// A survey with a worker: for an event loop, or to be waited for.
+class Inquiry {
+public:
+    static Result<Inquiry> begin(const ClientOptions& options, std::vector<Target> targets, bool has_user);
+    [[nodiscard]] int fd() const { return client_.fd(); }
+    /// Takes what is there and asks the next. True when everything was asked. The error is the worker's end.
+    Result<bool> proceed();
+    /// Proceeds until it is done. What was not asked within `limit` stays unknown.
+    Result<> wait(std::chrono::milliseconds limit);
+    [[nodiscard]] const Survey& survey() const { return survey_; }
+
+private:
+    Inquiry(Client client, Survey survey) : client_(std::move(client)), survey_(std::move(survey)) {}
+    Result<bool> ask();
+    Client client_;
+    Survey survey_;
 };
 
 }  // namespace promwarden::probe

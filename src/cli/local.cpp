@@ -1,5 +1,7 @@
 #include "local.hpp"
 
+#include <filesystem>
+
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -35,17 +37,19 @@ Or<bool> settle(Engine& engine) {
 
 namespace {
 
-Or<Engine> settled(State state) {
+Or<Engine> settled(State state, const Options& options) {
     auto engine = TRY(Engine::open(std::move(state)));
+    // The worker of the socket unit reads the installed policy; for another one, a worker of our own.
+    engine.set_probe({options.policy_given ? "" : fmt::format("{}/probe", options.socket.substr(0, options.socket.rfind('/'))), std::filesystem::absolute(options.policy).string(), {}});
     if (is_root() && TRY(settle(engine))) note("a trial that nobody confirmed in time has been undone");
     return engine;
 }
 
 }  // namespace
 
-Or<Engine> open_to_look(const Options& options) { return settled(State::at(options.state)); }
+Or<Engine> open_to_look(const Options& options) { return settled(State::at(options.state), options); }
 
-Or<Engine> open_to_act(const Options& options) { return settled(TRY(State::open(options.state))); }
+Or<Engine> open_to_act(const Options& options) { return settled(TRY(State::open(options.state)), options); }
 
 void record(const Engine& engine, Event::Kind kind, std::string subject, std::string expected, std::string observed) {
     Event event{kind, std::chrono::system_clock::now(), std::string(filter_control), std::move(subject), std::move(expected), std::move(observed), {}, {}};

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "families.hpp"
+#include "live.hpp"
 
 namespace promwarden {
 
@@ -20,7 +21,7 @@ constexpr auto controls = std::to_array<Control>({
      "Prometheus listens on every address unless told otherwise, and whoever reaches the port sees everything it knows. A flag in a file "
      "is only an intention: arguments can hide in an @file, so the sockets themselves have to agree with the flags and the unit.",
      "The listening sockets of the unit's control group, the flags the server reports, and the unit with its drop-ins.",
-     "Prometheus documentation: Security model; sock_diag(7)", servers, nullptr},
+     "Prometheus documentation: Security model; sock_diag(7)", servers | live, &live_listen_address},
     {"network.packet-filter", "The live packet filter is exactly the policy's", critical, "ruleset",
      "A rule in a file filters nothing; only the kernel's ruleset does, and any root process can change it at any time. Filters that "
      "accept established connections first keep serving a source after its trust is withdrawn, so here every packet is judged.",
@@ -54,7 +55,7 @@ constexpr auto controls = std::to_array<Control>({
      "Prometheus itself authenticates nobody by default, on any endpoint. A password at the proxy protects only what cannot be reached "
      "around the proxy, and an empty web.yml is valid: it means no users and no TLS.",
      "The configuration of every route, and a live request of a stranger to each, which must be refused.",
-     "RFC 9110 section 11; Prometheus documentation: HTTPS and authentication", servers | files | proxy | live, nullptr},
+     "RFC 9110 section 11; Prometheus documentation: HTTPS and authentication", servers | files | proxy | live, &live_authentication},
     {"access.local-users", "Over loopback only the policy's users reach the backend", high, "ruleset",
      "Binding to 127.0.0.1 is not authentication: the user nobody read the whole configuration of a Prometheus behind an authenticating "
      "proxy. The kernel knows which user sends a packet over loopback and can refuse all but the proxy's.",
@@ -127,17 +128,17 @@ constexpr auto controls = std::to_array<Control>({
      "The flags --web.tls-cert and --web.tls-key that guides name exist in no version: Prometheus refuses to start. TLS comes from "
      "web.yml, and an empty web.yml means none.",
      "web.yml, the proxy's site, and a handshake with every listener.",
-     "RFC 8446; Prometheus documentation: HTTPS and authentication", servers | files | proxy | live, nullptr},
+     "RFC 8446; Prometheus documentation: HTTPS and authentication", servers | files | proxy | live, &live_tls_server},
     {"tls.protocol", "TLS 1.2 or newer with sound ciphers", high, "web.yml, site",
      "TLS 1.0 and 1.1 are deprecated; one old line in a configuration keeps them alive for whoever asks.",
      "The configured versions and ciphers, and handshakes that must fail.",
-     "RFC 8996; RFC 9325", files | proxy | live, nullptr},
+     "RFC 8996; RFC 9325", files | proxy | live, &live_tls_protocol},
     {"tls.client-auth", "Client certificates are required and verified", high, "web.yml",
      "Of the five client_auth_type values only RequireAndVerifyClientCert authenticates: RequireAnyClientCert took a certificate of a "
      "foreign authority. Without client_ca_file even the right value trusts every public authority.",
      "web.yml, and requests without and with a foreign certificate. In TLS 1.3 the refusal comes after the handshake, so the answer is "
      "read as well.",
-     "RFC 8446 section 4.4.2; Prometheus documentation: HTTPS and authentication", files | live, nullptr},
+     "RFC 8446 section 4.4.2; Prometheus documentation: HTTPS and authentication", files | live, &live_client_auth},
     {"tls.scrape", "Scrapes verify their targets", high, "report with the exact edit",
      "A scrape over http, or with insecure_skip_verify, gives the job's credentials to whoever answers. The scheme can also be changed by "
      "relabelling, so the scrape URL is what counts.",
@@ -169,20 +170,20 @@ constexpr auto controls = std::to_array<Control>({
      "The admin API deletes series and writes snapshots for anyone who can post. The advised --web.enable-admin-api=false does not start; "
      "leaving the flag out is how it is off.",
      "The flags the server reports, and a request without effect that tells on from off.",
-     "Prometheus documentation: TSDB Admin APIs", servers, nullptr},
+     "Prometheus documentation: TSDB Admin APIs", servers | live, &live_admin_api},
     {"api.lifecycle", "The lifecycle endpoints are off", high, "unit drop-in",
      "With it anyone who can post may stop or reload the server. A signal does the same for those who may send one.",
      "The flags the server reports; the endpoint itself has no harmless probe.",
-     "Prometheus documentation: Management API", servers, nullptr},
+     "Prometheus documentation: Management API", servers | live, &live_lifecycle},
     {"api.receivers", "Write receivers are off unless allowed", high, "unit drop-in",
      "A remote-write or OTLP receiver lets whoever reaches it create any series, past and present, and so forge every alert.",
      "The flags and features the server reports, and an empty write, which must not be taken.",
-     "Prometheus documentation: Remote write receiver; Feature flags", servers, nullptr},
+     "Prometheus documentation: Remote write receiver; Feature flags", servers | live, &live_receivers},
     {"api.cors", "Other sites cannot read the API through a browser", medium, "unit drop-in",
      "The default origin pattern is .*, so any page in the browser of someone who can reach Prometheus may read it, one on 127.0.0.1 "
      "included.",
      "The flag the server reports, and the header on an answer to a foreign origin.",
-     "Fetch standard, CORS protocol; Prometheus documentation: Command line", servers, nullptr},
+     "Fetch standard, CORS protocol; Prometheus documentation: Command line", servers | live, &live_cors},
     {"api.query-limits", "Query limits are not loosened", low, "unit drop-in",
      "Timeout, concurrency and sample limits are what stands between one careless query and a server out of memory.",
      "The flags the server reports, against the defaults of its version.",
@@ -196,7 +197,7 @@ constexpr auto controls = std::to_array<Control>({
      "The profiling endpoints cannot be switched off. They show the command line and memory of the process, and a profile costs processor "
      "time for as long as the caller asks.",
      "Requests to /debug/pprof through the proxy.",
-     "Go documentation: net/http/pprof; Prometheus documentation: Security model", proxy | live, nullptr},
+     "Go documentation: net/http/pprof; Prometheus documentation: Security model", proxy | live, &live_profiling},
 
     // ---- data ----
     {"data.encryption", "The database is encrypted at rest", medium, "report",

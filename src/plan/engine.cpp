@@ -15,6 +15,7 @@ namespace {
 constexpr std::string_view filter_control = "network.packet-filter";
 constexpr std::string_view probe_account = "promwarden-probe";
 constexpr int most_attempts = 10;
+constexpr std::chrono::seconds longest_inquiry{20};
 
 /// From the file that sysusers writes: NSS could wait for a directory server, and loads libraries to do so.
 std::optional<uid_t> probe_user() {
@@ -107,7 +108,7 @@ Facts Engine::observe_filter() {
     return facts;
 }
 
-Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
+Facts Engine::observe(const Policy& policy, std::span<const std::string> only, Asking asking) {
     const auto needs = needs_of(only);
     auto facts = observe_filter();
     facts.now = std::chrono::system_clock::now();
@@ -120,6 +121,7 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only) {
         if (foreign) facts.bypasses = host::find_bypasses(policy.firewall, *facts.links, *foreign);
         else facts.bypasses = std::unexpected(foreign.error());
     }
+    if (includes(needs, Part::live) && asking == Asking::yes) add_live(facts, ask_endpoints(probe_, policy, facts, longest_inquiry));
     return facts;
 }
 

@@ -142,7 +142,7 @@ Result<> Client::send(const Request& request) {
     return sent == static_cast<ssize_t>(text.size()) ? Result<>{} : fail_errno("ask", "promwarden-probe");
 }
 
-Result<std::optional<Answer>> Client::receive() {
+Result<std::optional<Result<Answer>>> Client::receive() {
     std::string buffer(longest_answer, '\0');
     const auto length = ::recv(*fd_, buffer.data(), buffer.size(), MSG_DONTWAIT | MSG_TRUNC);
     if (length < 0 && (errno == EAGAIN || errno == EINTR)) return std::nullopt;
@@ -156,7 +156,7 @@ Result<Answer> Client::ask(const Request& request) {
     TRY(send(request));
     const auto deadline = std::chrono::steady_clock::now() + request.timeout + grace;
     for (;;) {
-        if (auto answer = TRY(receive())) return *std::move(answer);
+        if (auto answer = TRY(receive())) return *std::move(answer);  // of the worker: an answer or an error
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
         if (left.count() <= 0) return fail_errno("listen to", "promwarden-probe", ETIMEDOUT);
         pollfd one{*fd_, POLLIN, 0};

@@ -204,17 +204,18 @@ std::string encode(const Result<Answer>& answer) {
                        {{"code", static_cast<int>(error.code)}, {"number", error.number}, {"action", error.action}, {"subject", error.subject}, {"detail", error.detail}}}});
 }
 
-Result<Answer> decode_answer(std::string_view message) {
+Result<Result<Answer>> decode_answer(std::string_view message) {
     const auto json = TRY(object(message, longest_answer));
     if (json.size() != 1) return malformed("not one answer");
-    if (const auto answer = json.find("answer"); answer != json.end() && answer->is_object()) return answer_of(Members(*answer));
+    if (const auto answer = json.find("answer"); answer != json.end() && answer->is_object()) return Result<Answer>(TRY(answer_of(Members(*answer))));
     const auto error = json.find("error");
     if (error == json.end() || !error->is_object()) return malformed("neither an answer nor an error");
     Members members(*error);
     const auto code = TRY(members.choice("code", Code::failed));
     const auto number = TRY(members.number("number", 0, 4095));
     auto action = TRY(members.text("action")), subject = TRY(members.text("subject")), detail = TRY(members.text("detail"));
-    return std::unexpected(Error{code, number, std::move(action), std::move(subject), std::move(detail)});
+    TRY(members.end());
+    return Result<Answer>(std::unexpected(Error{code, number, std::move(action), std::move(subject), std::move(detail)}));
 }
 
 }  // namespace promwarden::probe
