@@ -145,7 +145,7 @@ Decision live_authentication(const Policy& policy, const Facts& facts) {
     Decision decision{Verdict::pass, {}, {}};
     std::size_t asked = 0, guarded = 0;
     for (const live::Endpoint& endpoint : evidence->endpoints) {
-        asked += static_cast<std::size_t>(std::ranges::count(endpoint.answers, End::answered, &live::Answer::end));
+        asked += static_cast<std::size_t>(std::ranges::count_if(endpoint.answers, [](const live::Answer& answer) { return answer.end == End::answered || answer.end == End::handshake; }));
         if (closed_to_others(policy, facts, endpoint)) {
             ++guarded;
             continue;

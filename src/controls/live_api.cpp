@@ -59,7 +59,7 @@ bool has_feature(const LiveEvidence& evidence, std::string_view feature) {
 std::pair<std::optional<Finding>, bool> look(const Facts& facts, const LiveEvidence& evidence, const Door& door) {
     const auto flag = flag_of(evidence, door.flag);
     const int status = door.path.empty() ? 0 : status_of(evidence, door.path);
-    const bool by_flag = flag == "true" || has_feature(evidence, door.feature), by_answer = status == door.open;
+    const bool by_flag = flag == "true" || has_feature(evidence, door.feature), by_answer = status != 0 && status == door.open;
     if (!by_flag && !by_answer) return {std::nullopt, !flag.empty() || status != 0};
     auto observed = by_flag ? fmt::format("the running server says that {} is on", door.name) : fmt::format("POST {} got {}: {} is on", door.path, status, door.name);
     if (const auto written = written_flag(facts, door.flag); written && *written != "true" && !has_feature(evidence, door.feature))
