@@ -68,6 +68,13 @@ private:
     Result<> restore(const firewall::Change* change);
     void prepare();
 
+    // ---- live.cpp
+    void ask_live();
+    void on_live();
+    void on_live_over();
+    void end_live();
+    void keep_live(Result<live::Facts> facts);
+
     // ---- status.cpp
     Json status();  // without its report
     std::string metrics();
@@ -124,6 +131,8 @@ private:
     std::optional<Clock::time_point> open_since_;  // drift that waits to be healed
     Clock::time_point last_good_ = Clock::now();
 
+    std::optional<probe::Inquiry> inquiry_;            // under way
+    std::optional<Result<live::Facts>> live_;          // what the last one learned
     std::optional<Report> report_;
     Clock::time_point reported_{};
     std::optional<Event> last_drift_, last_heal_;
@@ -131,7 +140,7 @@ private:
     std::unique_ptr<varlink::Server> server_;
     varlink::Subscribers watchers_;
     Fd inotify_;
-    EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_;
+    EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_, inquiry_source_, inquiry_timer_;
     std::vector<EventSource> signals_;
 };
 

@@ -15,8 +15,8 @@ namespace {
 
 constexpr unsigned report_options = report_format | output | selection;
 
-constexpr std::array<Command, 13> commands{{
-    {"check", "", "observe once, evaluate, report", report_options, check},
+constexpr std::array<Command, 14> commands{{
+    {"check", "", "observe once, evaluate, report", report_options | live_option, check},
     {"plan", "", "the exact changes that apply would make, and the connections it would cut", text_or_json | output | selection, plan},
     {"apply", "", "make it so, then observe again and report", report_options | apply_options, apply},
     {"confirm", "", "keep what 'apply --confirm-within' made", nothing, confirm},
@@ -28,6 +28,7 @@ constexpr std::array<Command, 13> commands{{
     {"lint", "FILE...", "the same controls over Prometheus' own files, anywhere", report_options | lint_options, lint},
     {"policy check", "[FILE]", "validate a policy", text_or_json | output, policy_check},
     {"policy show", "", "the policy with every default", output, policy_show},
+    {"render scrape", "", "the job by which Prometheus scrapes what the agent counts", output, render_scrape},
     {"explain", "[CONTROL]", "what a control is about; without one, the catalogue", text_or_json | output, explain},
 }};
 
@@ -43,7 +44,7 @@ struct Option {
     void (*add)(CLI::App&, const std::string& name, const std::string& help, Options&, Words&);
 };
 
-constexpr std::array<Option, 11> specific{{
+constexpr std::array<Option, 12> specific{{
     {text_or_json, "--format", "FORMAT", "text or json", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
     {report_format, "--format", "FORMAT", "text, json, sarif, junit or openmetrics",
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.format, help); }},
@@ -52,6 +53,8 @@ constexpr std::array<Option, 11> specific{{
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.only, help)->allow_extra_args(false); }},
     {selection, "--fail-on", "SEVERITY", "lowest that decides the exit status: critical, high, medium or low",
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.fail_on, help); }},
+    {live_option, "--no-live", "", "ask no endpoint: what is configured and what the kernel says is all",
+     [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.no_live, help); }},
     {apply_options, "--confirm-within", "TIME", "undo everything unless 'promwarden confirm' follows in that time: 60s, 5m",
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.confirm_within, help); }},
     {apply_options, "--force", "", "over a stranger on a guarded port, and through your own connection",

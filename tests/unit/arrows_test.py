@@ -17,14 +17,15 @@ ALLOWED = {
     "host": VALUES | READERS,
     "controls": VALUES | READERS,
     "probe": VALUES,
+    "metrics": {"base", "varlink"},
     "plan": VALUES | READERS | {"host", "controls", "probe"},
     "render": VALUES | {"controls", "plan"},
     "agent": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "varlink"},
     "cli": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "varlink", "agent"},
-    "bin": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "varlink", "agent", "cli"},
+    "bin": VALUES | READERS | {"host", "controls", "metrics", "plan", "probe", "render", "varlink", "agent", "cli"},
 }
 # A public header is called like its room, except these.
-HEADER_OF = {"address": "base", "ruleset": "facts", "process": "facts", "server": "facts", "live": "facts", "lint": "controls", "event": "plan", "apply": "plan", "state": "plan"}
+HEADER_OF = {"address": "base", "ruleset": "facts", "process": "facts", "server": "facts", "live": "facts", "http": "varlink", "lint": "controls", "event": "plan", "apply": "plan", "state": "plan"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 

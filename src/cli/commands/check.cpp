@@ -8,7 +8,7 @@ namespace promwarden::cli {
 Outcome check(const Options& options) {
     const auto candidate = TRY(load_policy(options.policy));
     auto engine = TRY(open_to_look(options));
-    const auto facts = engine.observe(candidate.policy, options.only);
+    const auto facts = engine.observe(candidate.policy, options.only, options.no_live ? Asking::no : Asking::yes);
     return show(options, evaluate(candidate.policy, facts, options.only));
 }
 
