@@ -68,7 +68,7 @@ constexpr std::array<Option, 16> specific{{
     {overlap_option, "--until-overlap", "", "stop while both are believed, so that other hosts can be given the bundle",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.until_overlap, help); }},
     {undo_options, "--all", "", "what every apply changed", [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.all, help); }},
-    {lint_options, "--as", "KIND", "instead of what the content suggests: prometheus, scrape-configs, web, rules, http-client, targets, nginx, oauth2-proxy",
+    {lint_options, "--as", "KIND", "instead of what the content suggests: prometheus, scrape-configs, web, rules, http-client, targets, nginx, oauth2-proxy, compose, unit",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.kind, help); }},
     {request_options, "--role", "ROLE", "who asks: a role of the policy; without it, a stranger",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.role, help); }},
