@@ -339,7 +339,7 @@ const Report& Agent::report() {
     static const Policy nothing;
     const auto& subject = policy() == nullptr ? nothing : *policy();
     auto facts = engine_.observe(subject, {}, Asking::no);
-    if (live_) add_live(facts, *live_);
+    if (live_) add_live(subject, facts, *live_);
     report_ = evaluate(subject, facts);
     certificate_facts_ = facts.certificates ? std::optional(*facts.certificates) : std::nullopt;
     reported_ = Clock::now();

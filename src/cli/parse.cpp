@@ -71,7 +71,7 @@ constexpr auto specific = std::to_array<Option>({
     {overlap_option, "--until-overlap", "", "stop while both are believed, so that other hosts can be given the bundle",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.until_overlap, help); }},
     {undo_options, "--all", "", "what every apply changed", [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.all, help); }},
-    {lint_options, "--as", "KIND", "instead of what the content suggests: prometheus, scrape-configs, web, rules, http-client, targets, nginx, oauth2-proxy",
+    {lint_options, "--as", "KIND", "instead of what the content suggests: prometheus, scrape-configs, web, rules, http-client, targets, nginx, oauth2-proxy, compose, unit",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.kind, help); }},
     {image_option, "--root", "DIR", "what lies on the disk of a mounted image or chroot, instead of this host",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.root, help)->check([](const std::string& word) { return word.empty() ? "a directory" : ""; }); }},

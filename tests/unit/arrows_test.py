@@ -30,7 +30,7 @@ HEADER_OF = {
     **dict.fromkeys(["certificate", "files", "live", "process", "proxy", "ruleset", "server"], "facts"),
     **dict.fromkeys(["flags", "unit"], "prometheus"),
     **dict.fromkeys(["event", "apply", "state"], "plan"),
-    **dict.fromkeys(["lint", "site"], "controls"),
+    **dict.fromkeys(["deployment", "lint", "site"], "controls"),
     "address": "base",
     "http": "varlink",
 }

@@ -299,7 +299,7 @@ TEST_CASE("api.admin, api.lifecycle, api.receivers") {
         server.process = Process{};
         facts.servers->push_back(server);
         CHECK(decide("api.admin", facts).reason.contains("which its command line does not say"));
-        facts.servers->front().running->flags.push_back({"web.enable-admin-api", "true", ""});
+        facts.servers->front().running->flags.push_back({"web.enable-admin-api", "true", {}, {}});
         CHECK_FALSE(decide("api.admin", facts).reason.contains("which its command line does not say"));
     }
 }
