@@ -4,7 +4,7 @@ _promwarden_controls() { promwarden explain 2>/dev/null | grep -oE '^ *[a-z]+\.[
 _promwarden() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} word command='' words
     COMPREPLY=()
-    local commands='check plan apply confirm undo status watch history why lint policy explain'
+    local commands='check plan apply confirm undo status watch history why lint policy render explain'
     local options='--policy --state --socket --help'
     local report='--format --output --only --fail-on'
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -23,7 +23,7 @@ _promwarden() {
                 '') words="$commands $options --version" ;;
                 lint)
                     case $current in -*) words="$options $report --as" ;; *) compopt -o default; return ;; esac ;;
-                check) words="$options $report --root" ;;
+                check) words="$options $report --root --no-live" ;;
                 plan|status) words="$options $report" ;;
                 apply) words="$options $report --confirm-within --force" ;;
                 undo) words="$options --format --output --all" ;;
@@ -31,6 +31,7 @@ _promwarden() {
                 policy)
                     [ "$previous" != check ] || { compopt -o default; return; }
                     words="check show $options --format --output" ;;
+                render) words="nginx scrape $options --output" ;;
                 explain) words="$(_promwarden_controls) $options --format --output" ;;
                 *) words="$options --format --output" ;;
             esac ;;

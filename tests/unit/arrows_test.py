@@ -17,12 +17,13 @@ ALLOWED = {
     "host": VALUES | READERS,
     "controls": VALUES | READERS,
     "probe": VALUES,
+    "metrics": {"base", "varlink"},
     "rotation": VALUES | READERS,
     "plan": VALUES | READERS | {"host", "controls", "probe", "rotation"},
     "render": VALUES | {"controls", "plan"},
     "agent": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink"},
     "cli": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink", "agent"},
-    "bin": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink", "agent", "cli"},
+    "bin": VALUES | READERS | {"host", "controls", "metrics", "plan", "probe", "render", "rotation", "varlink", "agent", "cli"},
 }
 # A public header is called like its room, except these.
 HEADER_OF = {
@@ -31,6 +32,7 @@ HEADER_OF = {
     **dict.fromkeys(["event", "apply", "state"], "plan"),
     **dict.fromkeys(["lint", "site"], "controls"),
     "address": "base",
+    "http": "varlink",
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
