@@ -32,7 +32,7 @@ Result<Fd> connect_to(const std::string& path) {
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof address.sun_path) return fail(Code::invalid, "connect to", path, "the path is too long");
     path.copy(address.sun_path, path.size());
-    Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!fd) return fail_errno("open", "a socket");
     if (::connect(*fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
     if (errno == ECONNREFUSED) return fail(Code::missing, "connect to", path, "nobody answers there");

@@ -289,7 +289,7 @@ listen = [{listen}]
         prefix.mkdir(mode=0o755)
         (prefix / "htpasswd").write_text("probe:" + subprocess.run(["openssl", "passwd", "-6", PASSWORD], check=True, capture_output=True, text=True).stdout, encoding="ascii")
         (prefix / "nginx.conf").write_text(f"""
-            daemon off; pid {prefix}/pid; error_log {prefix}/error.log;
+            user www-data; daemon off; pid {prefix}/pid; error_log {prefix}/error.log;
             events {{}}
             http {{
                 access_log off;
