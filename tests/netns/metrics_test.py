@@ -26,7 +26,7 @@ class WithAgent(Live):
     """An agent beside the Prometheus of the base class, without its tests."""
 
     def start_agent(self, extra=""):
-        policy = self.file("agent.toml", f'schema = 1\n[agent]\nrecheck = "5s"\n[prometheus]\nunit = "{self.unit.name}"\nlisten = ["127.0.0.1:9090"]\n{extra}\n')
+        policy = self.file("agent.toml", f'schema = 1\n[agent]\nrecheck = "10s"\n[prometheus]\nunit = "{self.unit.name}"\nlisten = ["127.0.0.1:9090"]\n{extra}\n')
         self.agent_socket = self.directory / "agent.socket"
         words = [AGENT, "--policy", policy, "--state", self.directory / "agent-state", "--socket", self.agent_socket]
         agent = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -90,7 +90,7 @@ TEST_CASE("requests and answers come back as they were sent") {
     request.server_name = "prometheus.example.org";
     request.prefix = "/prometheus";
     request.credential = Credential::own;
-    request.identity = Identity::foreign;
+    request.identity = probe::Identity::foreign;
     request.lowest = live::TlsVersion::tls_1_1;
     request.authorities = "-----BEGIN CERTIFICATE-----\n";
     request.resume = true;
@@ -282,8 +282,8 @@ TEST_CASE("TLS: every version, a foreign certificate, and the user where there i
     Survey survey({target("127.0.0.1:9090")}, true);
     const auto asked = run(survey, reply);
     CHECK(std::ranges::count_if(asked, [](const Request& one) { return one.kind == Request::Kind::handshake && one.lowest == one.highest; }) == 6);
-    CHECK(std::ranges::count(asked, Identity::foreign, &Request::identity) == 2);
-    CHECK(std::ranges::count(asked, Identity::own, &Request::identity) == 0);
+    CHECK(std::ranges::count(asked, probe::Identity::foreign, &Request::identity) == 2);
+    CHECK(std::ranges::count(asked, probe::Identity::own, &Request::identity) == 0);
     CHECK(std::ranges::count(asked, Credential::own, &Request::credential) == 3);
     CHECK(std::ranges::count_if(asked, [](const Request& one) { return one.kind == Request::Kind::http && !one.tls; }) == 1);
     const auto facts = survey.finish(std::vector{target("127.0.0.1:9090")}, {});
@@ -294,10 +294,10 @@ TEST_CASE("TLS: every version, a foreign certificate, and the user where there i
 TEST_CASE("client certificates: the own one is shown where one is demanded") {
     Survey survey({target("127.0.0.1:9090")}, false);
     const auto asked = run(survey, [](const Request& request) -> Result<Answer> {
-        if (request.identity == Identity::own && request.kind == Request::Kind::http) return plain_server(request);
+        if (request.identity == probe::Identity::own && request.kind == Request::Kind::http) return plain_server(request);
         return ended(End::handshake, 42);
     });
-    CHECK(std::ranges::count_if(asked, [](const Request& one) { return one.identity == Identity::own && one.kind == Request::Kind::handshake; }) == 1);
+    CHECK(std::ranges::count_if(asked, [](const Request& one) { return one.identity == probe::Identity::own && one.kind == Request::Kind::handshake; }) == 1);
     CHECK(survey.finish(std::vector{target("127.0.0.1:9090")}, {}).status);
 }
 
