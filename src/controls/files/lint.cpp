@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "../families.hpp"
+#include "families.hpp"
 #include "promwarden/deployment.hpp"
 #include "promwarden/site.hpp"
 

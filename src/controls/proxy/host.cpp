@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "../families.hpp"
+#include "families.hpp"
 #include "promwarden/site.hpp"
 
 namespace promwarden {
