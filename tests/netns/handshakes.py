@@ -21,6 +21,7 @@ def main():
         running = False
 
     signal.signal(signal.SIGTERM, stop)
+    print("ready", flush=True)
     count, failures, serials, examples = 0, 0, set(), {}
     while running:
         try:

@@ -127,6 +127,7 @@ class Host:
     def client(self, port=9090, ca_file=TLS / "authorities.pem", pair=()):
         client = subprocess.Popen([sys.executable, str(HERE / "handshakes.py"), str(port), "localhost", str(ca_file), *map(str, pair)], stdout=subprocess.PIPE, text=True)
         self.processes.append(client)
+        client.stdout.readline()  # from here on it ends as it is asked to
         return client
 
     def close(self):
@@ -164,7 +165,10 @@ class UnderLoad(WithHost):
         clients = [self.host.client(port) for _ in range(4)]
         started = time.monotonic()
         for number in range(rotations):
-            self.host.cert("rotate", name, *(["--rekey"] if number % 3 == 2 else []))
+            done = self.host.cert("rotate", name, *(["--rekey"] if number % 3 == 2 else []))
+            if name == "prometheus":
+                self.assertIn("seen served", done.stdout)
+                self.assertNotIn("not seen served", done.stdout)
         seconds = time.monotonic() - started
         result = summed(finished(clients))
         print(f"{name}: {rotations} rotations in {seconds:.1f} s, {result['handshakes']} handshakes, {result['failures']} failed, serials seen {result['serials']}")
@@ -271,8 +275,11 @@ class UnderLoad(WithHost):
         self.assertEqual(result["failures"], 0, result)
         self.assertGreater(min(result["serials"]), 1)
         self.assertNotEqual(self.host.list()["prometheus"]["certificate"]["issuer"], before)
-        refused = summed(finished([self.host.client(pair=(old / "cert.pem", old / "key.pem"))]))
+        stranger = self.host.client(pair=(old / "cert.pem", old / "key.pem"))
+        time.sleep(1)
+        refused = summed(finished([stranger]))
         self.assertEqual(refused["handshakes"], 0, "the old authority is believed no more")
+        self.assertGreater(refused["failures"], 0)
 
 
 # ---- killed, and out of space ---------------------------------------------------------------------------------------
@@ -469,6 +476,68 @@ class Judged(WithHost):
             self.host.cert("issue", name, check=False)
         unknown = self.host.cert("issue", "nobody", check=False)
         self.assertEqual(unknown.returncode, 2)
+
+
+class WithAgent(WithHost):
+    """The agent does by itself what is due, and what root asks for."""
+
+    def setUp(self):
+        super().setUp()
+        self.host.policy.write_text("""schema = 1
+[[tls.certificate]]
+name = "prometheus"
+names = ["localhost", "127.0.0.1"]
+install = "prometheus-web"
+""")
+        self.socket = self.host.directory / "socket"
+        self.options = ["--policy", str(self.host.policy), "--state", str(self.host.state), "--socket", str(self.socket)]
+        self.start_agent()
+
+    def start_agent(self):
+        with open(self.host.directory / "agent.log", "ab") as log:
+            self.agent = subprocess.Popen([str(BUILD / "src/bin/promwardend"), *self.options], stderr=log)
+        self.host.processes.append(self.agent)
+        wait_until(self.socket.exists, "the agent answers")
+
+    def ask(self, *words, check=True):
+        return run(COMMAND, *self.options, *words, check=check)
+
+    def certificate(self):
+        return json.loads(self.ask("cert", "list", "--format", "json").stdout)[0]["certificate"]
+
+    def test_what_is_due_and_what_is_asked_for(self):
+        time.sleep(1.5)
+        self.assertFalse(TLS.exists(), "nothing is changed before a policy is accepted")
+        self.ask("apply", check=False)
+        wait_until(lambda: "cert_file" in WEB.read_text(), "the agent issues what is missing")
+        wait_until(lambda: self.certificate() is not None, "the agent sees it")
+        first = self.certificate()
+        self.assertIn("renewed", self.ask("cert", "rotate", "prometheus").stdout)
+        wait_until(lambda: self.certificate()["serial"] != first["serial"], "it is another one")
+        kinds = [json.loads(line)["kind"] for line in self.ask("history", "--format", "json").stdout.splitlines()]
+        self.assertEqual(kinds.count("rotation"), 2)
+        self.assertIn('promwarden_certificate_not_after_seconds{name="prometheus"}', run("curl", "-s", "--unix-socket", self.socket, "http://x/metrics").stdout)
+        self.assertEqual(json.loads(run("curl", "-s", "--unix-socket", self.socket, "http://x/v1/status").stdout)["certificates"][0]["problems"], [])
+        self.assertNotEqual(self.ask("cert", "rotate", "nobody", check=False).returncode, 0)
+        self.assertIn("believed no more", self.ask("cert", "rotate-ca").stdout)
+        stranger = run("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", COMMAND, *self.options, "cert", "rotate", "prometheus", check=False)
+        self.assertEqual(stranger.returncode, 6)
+
+    def test_what_an_earlier_life_left_is_finished(self):
+        self.ask("apply", check=False)
+        wait_until(lambda: "cert_file" in WEB.read_text(), "the agent issues what is missing")
+        wait_until(lambda: not list((self.host.state / "tls/intents").iterdir()), "it is done with that")
+        leaf = self.certificate()
+        self.agent.kill()
+        self.agent.wait()
+        intent = self.host.state / "tls/intents/prometheus.json"
+        intent.write_text(json.dumps({"name": "prometheus", "action": "renew", "generation": 1, "before": "", "after": leaf["sha256"]}))
+        (TLS / "prometheus/.tmp-0000000000000000").mkdir()
+        self.socket.unlink()
+        self.start_agent()
+        wait_until(lambda: not intent.exists(), "the intent is finished")
+        wait_until(lambda: not (TLS / "prometheus/.tmp-0000000000000000").exists(), "what was left is gone")
+        self.assertEqual(self.certificate()["serial"], leaf["serial"])
 
 
 def enter_namespaces():
