@@ -134,7 +134,7 @@ struct Configuration {
     std::map<std::string, const Directive*, std::less<>> maps;   // by the variable they make, without "$"
     std::map<std::string, const Directive*, std::less<>> others;  // variables that other blocks make (geo, split_clients …): unknown
     std::map<std::string, const Directive*, std::less<>> log_formats;
-    mutable std::map<std::string, std::shared_ptr<const Regex>, std::less<>> regexes;  // compiled once
+    mutable std::map<std::string, std::shared_ptr<const Regex>, std::less<>> regexes;  // compiled once; hence not for two threads at a time
 };
 
 /// Levels point into the tree, so a Configuration does not move: hence the pointer.
@@ -258,7 +258,7 @@ struct SitePaths {
 
 /// The text of a site (what stands inside of http) that enforces [access]: exact locations with constant upstream targets for what a role may ask for, a location for
 /// administrators for everything else, and nobody for what stops, reloads or writes. `version` decides which endpoints exist. Code::invalid where the policy has no
-/// [access], or a role that its way of authentication cannot tell (groups with passwords).
+/// [access], gives a role what nobody may reach through a proxy, or has a role that its way of authentication cannot tell (users without groups, with an identity service).
 Result<std::string> render_site(const Policy& policy, std::uint16_t version = 242, const SitePaths& paths = {});
 
 // ---- pieces that others use -----------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ struct Target {
 
 /// Pure. `listeners` with their holders, those on other ports included or not; `vouched` are processes outside of every unit whose program only root can change
 /// and is the right one: on a machine without systemd nothing better can be known. A socket belongs to Prometheus where every process that holds it is in the
-/// policy's unit and has the uid of the socket; to the proxy where every one is in the proxy's unit. The ports are those of `prometheus.listen`, or of the service
+/// policy's unit and has the uid of the socket (or, outside of every unit, where it is a socket of the unit's server in `servers`); to the proxy where every one is in the proxy's unit. The ports are those of `prometheus.listen`, or of the service
 /// called prometheus, or 9090, and those of `servers`; and those of `access.listen`.
 std::vector<Target> find_targets(const Policy& policy, std::span<const Listener> listeners, std::span<const Server> servers, const std::set<pid_t>& vouched);
 /// The ports whose holders find_targets wants to know.

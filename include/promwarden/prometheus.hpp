@@ -79,6 +79,8 @@ enum class FileKind : std::uint8_t {
     targets,         // file_sd
     nginx,           // not Prometheus' own: see nginx.hpp
     oauth2_proxy,
+    compose,         // see deployment.hpp
+    unit,
 };
 std::string_view to_text(FileKind kind);
 std::optional<FileKind> file_kind(std::string_view name);

@@ -23,10 +23,10 @@ _promwarden() {
                 '') words="$commands $options --version" ;;
                 lint)
                     case $current in -*) words="$options $report --as" ;; *) compopt -o default; return ;; esac ;;
-                check) words="$options $report --root" ;;
+                check) words="$options $report --root --no-live" ;;
                 plan|status) words="$options $report" ;;
                 why-request) words="$options --format --output --role" ;;
-                render) words="nginx $options --output" ;;
+                render) words="nginx scrape $options --output" ;;
                 apply) words="$options $report --confirm-within --force" ;;
                 undo) words="$options --format --output --all" ;;
                 history) words="$options --format --output --since --control" ;;
@@ -38,6 +38,7 @@ _promwarden() {
                 policy)
                     [ "$previous" != check ] || { compopt -o default; return; }
                     words="check show $options --format --output" ;;
+                render) words="scrape $options --output" ;;
                 explain) words="$(_promwarden_controls) $options --format --output" ;;
                 *) words="$options --format --output" ;;
             esac ;;

@@ -32,10 +32,11 @@ complete -c promwarden -l output -rF -d 'Write the report to a file'
 complete -c promwarden -n "$used check plan apply status lint" -l only -xa '(__promwarden_controls)' -d 'This control only'
 complete -c promwarden -n "$used check plan apply status lint" -l fail-on -xa 'critical high medium low' -d 'Lowest severity that decides the exit status'
 complete -c promwarden -n "$used check; and not $used policy" -l root -ra '(__fish_complete_directories)' -d 'A mounted image instead of this host'
+complete -c promwarden -n "$used check" -l no-live -d 'Ask no endpoint'
 complete -c promwarden -n "$used apply" -l confirm-within -xa '60s 5m' -d 'Undo unless confirmed in time'
 complete -c promwarden -n "$used apply" -l force -d 'Apply against a refusal'
 complete -c promwarden -n "$used why-request" -l role -x -d 'Who asks'
-complete -c promwarden -n "$used render; and not $used nginx" -a nginx
+complete -c promwarden -n "$used render; and not $used nginx scrape" -a 'nginx scrape'
 complete -c promwarden -n "$used lint" -F
 complete -c promwarden -n "$used lint" -l as -x -d 'What the files are'
 complete -c promwarden -n "$used undo" -l all -d 'Everything that was ever applied'

@@ -20,6 +20,7 @@ using namespace std::chrono_literals;
 
 constexpr std::string_view filter_control = "network.packet-filter";
 constexpr auto disk_settles = 200ms;     // an editor writes more than once
+constexpr auto live_settles = 2s;        // servers start, too; an apply has other things to do
 constexpr auto report_age = 1s;          // at most one observation a second for readers
 constexpr std::size_t large_load = 1000; // elements; above it nobody listens while they are loaded
 
@@ -53,6 +54,7 @@ Result<std::unique_ptr<Agent>> Agent::start(const AgentOptions& options) {
     sd_event* loop = nullptr;
     if (const int error = sd_event_new(&loop); error < 0) return fail_errno("start the event loop", "", -error);
     std::unique_ptr<Agent> agent(new Agent(options, std::move(engine), loop));
+    agent->engine_.set_probe({fmt::format("{}/probe", options.socket.substr(0, options.socket.rfind('/'))), options.policy, {}});
     TRY(agent->begin());
     return agent;
 }
@@ -80,6 +82,7 @@ Result<> Agent::begin() {
     TRY(watch_clock());
     compare_disk();
     arm_recheck();
+    once<&Agent::ask_live>(inquiry_timer_, live_settles, 100ms);
     std::optional<gid_t> group;
     if (const auto* entry = ::getgrnam("promwarden"); entry != nullptr) group = entry->gr_gid;
     server_ = TRY(varlink::Server::start(loop_.get(), TRY(varlink::listen(options_.socket, group)), service()));
@@ -209,6 +212,7 @@ void Agent::recheck() {
     if (watching_ == Watching::generation)
         if (const auto watched = watch_table(); !watched) log_problem(watched.error().text());
     report();
+    ask_live();
 }
 
 // ---- the policy on disk ---------------------------------------------------------------------------------------------
@@ -291,6 +295,8 @@ void Agent::accept_in_force() {
     compare_disk();
     arm_recheck();
     arm_certificates(0s);
+    end_live();
+    once<&Agent::ask_live>(inquiry_timer_, live_settles, 100ms);
 }
 
 void Agent::accept_soon() {
@@ -332,7 +338,8 @@ const Report& Agent::report() {
     if (report_ && Clock::now() - reported_ < report_age) return *report_;
     static const Policy nothing;
     const auto& subject = policy() == nullptr ? nothing : *policy();
-    const auto facts = engine_.observe(subject);
+    auto facts = engine_.observe(subject, {}, Asking::no);
+    if (live_) add_live(subject, facts, *live_);
     report_ = evaluate(subject, facts);
     certificate_facts_ = facts.certificates ? std::optional(*facts.certificates) : std::nullopt;
     reported_ = Clock::now();

@@ -86,6 +86,13 @@ private:
     Json certificates();
     std::string certificate_metrics();
 
+    // ---- live.cpp
+    void ask_live();
+    void on_live();
+    void on_live_over();
+    void end_live();
+    void keep_live(Result<live::Facts> facts);
+
     // ---- status.cpp
     Json status();  // without its report
     std::string metrics();
@@ -152,6 +159,8 @@ private:
     std::string rotation_said_;
     std::optional<CertificateFacts> certificate_facts_;  // of the last report
 
+    std::optional<probe::Inquiry> inquiry_;            // under way
+    std::optional<Result<live::Facts>> live_;          // what the last one learned
     std::optional<Report> report_;
     Clock::time_point reported_{};
     std::optional<Event> last_drift_, last_heal_;
@@ -160,7 +169,7 @@ private:
     varlink::Subscribers watchers_;
     Fd inotify_;
     EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_,
-        start_guard_source_, certificates_source_, rotation_source_, clock_source_;
+        start_guard_source_, certificates_source_, rotation_source_, clock_source_, inquiry_source_, inquiry_timer_;
     std::vector<EventSource> signals_;
 };
 

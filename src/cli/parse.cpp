@@ -16,7 +16,7 @@ namespace {
 constexpr unsigned report_options = report_format | output | selection;
 
 constexpr auto commands = std::to_array<Command>({
-    {"check", "", "observe once, evaluate, report", report_options | image_option, check},
+    {"check", "", "observe once, evaluate, report", report_options | image_option | live_option, check},
     {"plan", "", "the exact changes that apply would make, and the connections it would cut", text_or_json | output | selection, plan},
     {"apply", "", "make it so, then observe again and report", report_options | apply_options, apply},
     {"confirm", "", "keep what 'apply --confirm-within' made", nothing, confirm},
@@ -34,6 +34,7 @@ constexpr auto commands = std::to_array<Command>({
     {"cert rotate-ca", "", "put a new local authority in the place of the old one; continues what was begun", text_or_json | output | overlap_option, cert_rotate_ca},
     {"policy check", "[FILE]", "validate a policy", text_or_json | output, policy_check},
     {"policy show", "", "the policy with every default", output, policy_show},
+    {"render scrape", "", "the job by which Prometheus scrapes what the agent counts", output, render_scrape},
     {"explain", "[CONTROL]", "what a control is about; without one, the catalogue", text_or_json | output, explain},
 });
 
@@ -58,6 +59,8 @@ constexpr auto specific = std::to_array<Option>({
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.only, help)->allow_extra_args(false); }},
     {selection, "--fail-on", "SEVERITY", "lowest that decides the exit status: critical, high, medium or low",
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.fail_on, help); }},
+    {live_option, "--no-live", "", "ask no endpoint: what is configured and what the kernel says is all",
+     [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.no_live, help); }},
     {apply_options, "--confirm-within", "TIME", "undo everything unless 'promwarden confirm' follows in that time: 60s, 5m",
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.confirm_within, help); }},
     {apply_options, "--force", "", "over a stranger on a guarded port, and through your own connection",
@@ -68,7 +71,7 @@ constexpr auto specific = std::to_array<Option>({
     {overlap_option, "--until-overlap", "", "stop while both are believed, so that other hosts can be given the bundle",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.until_overlap, help); }},
     {undo_options, "--all", "", "what every apply changed", [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.all, help); }},
-    {lint_options, "--as", "KIND", "instead of what the content suggests: prometheus, scrape-configs, web, rules, http-client, targets, nginx, oauth2-proxy",
+    {lint_options, "--as", "KIND", "instead of what the content suggests: prometheus, scrape-configs, web, rules, http-client, targets, nginx, oauth2-proxy, compose, unit",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.kind, help); }},
     {image_option, "--root", "DIR", "what lies on the disk of a mounted image or chroot, instead of this host",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.root, help)->check([](const std::string& word) { return word.empty() ? "a directory" : ""; }); }},

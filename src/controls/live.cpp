@@ -86,6 +86,12 @@ std::expected<LiveEvidence, Decision> live_evidence(const Facts& facts, const st
     return evidence;
 }
 
+Decision nobody_let_in(const live::Facts& facts) {
+    constexpr std::string_view reason = "the server let nobody in to ask for its flags";
+    if (!facts.credential_problem.empty()) return not_applicable(fmt::format("{}; the probe's own user could not be tried: {}", reason, facts.credential_problem));
+    return not_applicable(fmt::format("{}{}", reason, facts.has_user ? "" : "; [prometheus.probe] names a user for that"));
+}
+
 bool is_loopback(const Address& address) {
     if (address.family == Family::ip4) return address.bytes[0] == 127;
     return address == parse_address("::1");
@@ -122,7 +128,7 @@ Decision live_listen_address(const Policy& policy, const Facts& facts) {
     const auto evidence = live_evidence(facts, [](const live::Endpoint& endpoint) { return !endpoint.proxy; });
     if (!evidence) return evidence.error();
     if (policy.prometheus.listen.empty()) return not_applicable("the policy does not say where Prometheus listens");
-    if (!evidence->facts.status || !evidence->facts.status->flags.contains("web.listen-address")) return not_applicable("the server let nobody in to ask for its flags");
+    if (!evidence->facts.status || !evidence->facts.status->flags.contains("web.listen-address")) return nobody_let_in(evidence->facts);
     Decision decision{Verdict::pass, "the running server names only addresses of the policy", {}};
     auto flag = std::string_view(evidence->facts.status->flags.at("web.listen-address"));
     if (flag.starts_with("[") && flag.ends_with("]") && flag.find(' ') != std::string_view::npos) flag = flag.substr(1, flag.size() - 2);  // several, as Go prints a list

@@ -81,7 +81,7 @@ Decision judge(const Facts& facts, std::span<const Door> doors, const std::strin
         decision.reason = finding->observed;
         decision.findings.push_back(*std::move(finding));
     }
-    return learned ? decision : not_applicable("the server let nobody in to ask for its flags");
+    return learned ? decision : nobody_let_in(evidence->facts);
 }
 
 /// Whether that user of the proxy has any role but admin.
@@ -130,7 +130,7 @@ Decision live_cors(const Policy& policy, const Facts& facts) {
         }
     if (decision.findings.empty() && !flag.empty() && (wanted.empty() ? flag == ".*" : flag != wanted))
         decision.findings.push_back(live_finding("--web.cors.origin", expected, flag, remedy, true));
-    if (!learned && decision.findings.empty()) return not_applicable("the server let nobody in to ask for its flags");
+    if (!learned && decision.findings.empty()) return nobody_let_in(evidence->facts);
     if (decision.findings.empty()) return decision;
     decision.verdict = Verdict::fail;
     decision.reason = fmt::format("{}: {}", decision.findings.front().subject, decision.findings.front().observed);

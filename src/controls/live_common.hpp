@@ -20,6 +20,9 @@ struct LiveEvidence {
 };
 std::expected<LiveEvidence, Decision> live_evidence(const Facts& facts, const std::function<bool(const live::Endpoint&)>& concerned);
 
+/// Where the running flags are not known: a part does not apply then. Says why the policy's user did not help.
+Decision nobody_let_in(const live::Facts& facts);
+
 /// Whether the live ruleset keeps every local user that the policy does not name from this endpoint.
 bool closed_to_others(const Policy& policy, const Facts& facts, const live::Endpoint& endpoint);
 /// Whether the answer is anything but a refusal: a status that only what is behind the authentication gives.

@@ -19,7 +19,9 @@ using Use = NamedFile::Use;
 constexpr std::size_t most_files = 2000;             // of one server
 constexpr std::size_t largest_text = 16 << 20;
 constexpr std::size_t most_text = 64 << 20;          // of one server
-constexpr std::size_t largest_foreign_text = 1 << 20;  // of a file that somebody but root can write: reading it must not keep the agent from its work
+// Of files that somebody but root can write: reading them must not keep the agent from its work.
+constexpr std::size_t largest_foreign_text = 1 << 20;
+constexpr std::size_t most_foreign_text = 4 << 20;
 constexpr std::size_t largest_account_file = 16 << 20;
 constexpr std::size_t largest_rotation = 256 << 10;
 
@@ -73,11 +75,7 @@ public:
     Gathering(const Walker& walker, const AccountTable& accounts, ServerFiles& server) : walker_(walker), accounts_(accounts), server_(server) {}
 
     void add(const Mention& mention) {
-        if (!seen_.emplace(mention.path, mention.use).second) return;
-        if (server_.files.size() >= most_files) {
-            if (server_.left_out.empty()) server_.left_out.push_back(fmt::format("only the first {} files that {} names were looked at", most_files, server_.server));
-            return;
-        }
+        if (!seen_.emplace(mention.path, mention.use).second || full()) return;
         NamedFile file;
         file.use = mention.use;
         file.written = mention.written;
@@ -98,6 +96,7 @@ public:
             mention.may_be_missing = takes_globs(mention.use);
             return add(mention);
         }
+        if (full()) return;
         const auto paths = walker_.expand(mention.path, mention.trusted ? nullptr : &server_.identity);
         if (!paths) return refuse(mention, paths.error());
         mention.pattern = mention.written;
@@ -108,6 +107,12 @@ public:
     }
 
 private:
+    bool full() {
+        if (server_.files.size() < most_files) return false;
+        if (server_.left_out.empty()) server_.left_out.push_back(fmt::format("only the first {} files that {} names were looked at", most_files, server_.server));
+        return true;
+    }
+
     [[nodiscard]] bool only_root_changes(const NamedFile& file) const { return who_can(can_write, file, accounts_).empty() && who_can(can_replace, file, accounts_).empty(); }
 
     void read(NamedFile& file, const Fd& reached, bool trusted) {
@@ -116,13 +121,14 @@ private:
             file.unread = fail_errno("open", file.path, EACCES).error();
             return;
         }
-        const auto largest = only_root_changes(file) ? largest_text : largest_foreign_text;
-        auto text = Walker::read(reached, file, std::min(largest, most_text - read_));
+        const bool ours = only_root_changes(file);
+        auto& left = ours ? left_ : foreign_left_;
+        auto text = Walker::read(reached, file, std::min(ours ? largest_text : largest_foreign_text, left));
         if (!text) {
             file.unread = std::move(text).error();
             return;
         }
-        read_ += text->size();
+        left -= std::min(left, text->size());
         file.text = std::make_shared<const std::string>(*std::move(text));
     }
 
@@ -153,7 +159,7 @@ private:
     const AccountTable& accounts_;
     ServerFiles& server_;
     std::set<std::pair<std::string, Use>> seen_;
-    std::size_t read_ = 0;
+    std::size_t left_ = most_text, foreign_left_ = most_foreign_text;
 };
 
 /// What the flags of a unit name; the policy's word goes first.

@@ -20,7 +20,8 @@ namespace {
 
 constexpr int most_links = 40;
 constexpr std::size_t most_parts = 256;
-constexpr std::size_t most_entries = 100'000;  // of one directory
+constexpr std::size_t most_entries = 200'000;  // of all directories that globs made a walker list
+constexpr std::size_t most_listings = 2000;
 constexpr std::size_t most_matches = 1000;
 constexpr std::size_t most_acl = 8192;
 
@@ -221,6 +222,7 @@ Result<std::string> Walker::read(const Fd& reached, const NamedFile& file, std::
 // ---- globs ----------------------------------------------------------------------------------------------------------
 
 Result<std::vector<std::string>> Walker::list(const std::string& path, const Identity* as) const {
+    if (++listings_ > most_listings) return fail(Code::limit, "list", path, fmt::format("more than {} directories", most_listings));
     NamedFile directory;
     directory.path = path;
     const auto reached = walk(directory, as);
@@ -240,7 +242,7 @@ Result<std::vector<std::string>> Walker::list(const std::string& path, const Ide
     while (const dirent* entry = ::readdir(stream.get())) {
         const std::string_view name = entry->d_name;
         if (name == "." || name == "..") continue;
-        if (names.size() >= most_entries) return fail(Code::limit, "list", path, fmt::format("more than {} entries", most_entries));
+        if (++entries_ > most_entries) return fail(Code::limit, "list", path, fmt::format("more than {} entries", most_entries));
         names.emplace_back(name);
     }
     if (errno != 0) return fail_errno("list", path);

@@ -19,7 +19,7 @@ public:
     Fd walk(NamedFile& file, const Identity* as = nullptr) const;
     /// The text of what was reached, a regular file of at most `limit` bytes.
     static Result<std::string> read(const Fd& reached, const NamedFile& file, std::size_t limit);
-    /// Names that the glob stands for, as Go's filepath.Glob: sorted; at most 1,000, and then Code::limit.
+    /// Names that the glob stands for, as Go's filepath.Glob: sorted; at most 1,000, and then Code::limit, as after 2,000 directories or 200,000 entries in all.
     Result<std::vector<std::string>> expand(const std::string& pattern, const Identity* as = nullptr) const;
 
     [[nodiscard]] const Mounts& mounts() const { return mounts_; }
@@ -33,6 +33,7 @@ private:
     Fd root_;
     std::uint64_t root_mount_ = 0;
     Mounts mounts_;
+    mutable std::size_t listings_ = 0, entries_ = 0;  // so far: what a configuration can make us look at is bounded as a whole
 };
 
 bool has_wildcards(std::string_view path);

@@ -80,6 +80,8 @@ private:
         restricted_ = {std::string(admin_role)};
         for (const auto& [path, role] : access_.endpoints) {
             if (!good_path(path)) return fail(Code::invalid, "render", "nginx", fmt::format("the endpoint {} cannot be written as a location", path));
+            if (const auto* known = find_route(path); known != nullptr && known->grant == Grant::nobody)
+                return fail(Code::invalid, "render", "nginx", fmt::format("nobody reaches {} through the proxy: it stops, reloads, profiles or writes", path));
             if (role != viewer_role && std::ranges::find(restricted_, role) == restricted_.end()) restricted_.push_back(role);
         }
         std::vector<std::string> words;
@@ -254,7 +256,6 @@ private:
         line("    # what the policy says of single endpoints");
         for (const auto& [path, role] : access_.endpoints) {
             const auto* known = find_route(path);
-            if (known != nullptr && known->grant == Grant::nobody) continue;  // no role reaches these, whatever a policy says
             location(path, role, known == nullptr || known->post || known->path != path);
         }
         line("    # nobody: what stops, reloads, profiles or writes");

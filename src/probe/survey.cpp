@@ -94,7 +94,8 @@ void Survey::take_tls(std::size_t target, const Answer& answer) {
     auto& endpoint = facts_.endpoints[target];
     if (answer.version || answer.alert != 0) endpoint.tls = true;
     else if (answer.end == End::handshake || answer.end == End::garbage) endpoint.tls = false;
-    if (answer.alert != 0 || (answer.version && asks_for_tls(answer))) certified_.insert(target);  // nginx says it with 400
+    constexpr int bad_certificate = 42, certificate_required = 116;
+    if (answer.alert == bad_certificate || answer.alert == certificate_required || (answer.version && asks_for_tls(answer))) certified_.insert(target);  // nginx says it with 400
     endpoint.chain = answer.chain;
     endpoint.verified = answer.verified;
 }

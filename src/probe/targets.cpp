@@ -26,7 +26,7 @@ std::set<std::uint16_t> server_ports(const Policy& policy, std::span<const Serve
                         for (int port = range.first; port <= range.last; ++port) ports.insert(static_cast<std::uint16_t>(port));
     if (ports.empty()) ports.insert(usual_port);
     for (const auto& server : servers)
-        if (server.kind == Server::Kind::unit)
+        if (server.kind == Server::Kind::unit && !server.own_network)
             for (const auto& listener : server.listeners)
                 if (listener.protocol == Protocol::tcp) ports.insert(listener.endpoint.port);
     return ports;
@@ -81,13 +81,24 @@ std::vector<const Listener*> receivers(std::span<const Listener> listeners, cons
     return found;
 }
 
+/// The sockets of the unit's server, as whoever observed it found them.
+std::set<std::uint32_t> server_sockets(std::span<const Server> servers) {
+    std::set<std::uint32_t> inodes;
+    for (const auto& server : servers)
+        if (server.kind == Server::Kind::unit && !server.own_network)
+            for (const auto& listener : server.listeners) inodes.insert(listener.inode);
+    inodes.erase(0);
+    return inodes;
+}
+
 class Judge {
 public:
-    Judge(const Policy& policy, bool proxy, const std::set<pid_t>& vouched) : unit_(proxy ? proxy_unit : policy.prometheus.unit), proxy_(proxy), vouched_(vouched) {}
+    Judge(const Policy& policy, bool proxy, std::span<const Server> servers, const std::set<pid_t>& vouched)
+        : unit_(proxy ? proxy_unit : policy.prometheus.unit), proxy_(proxy), sockets_(proxy ? std::set<std::uint32_t>{} : server_sockets(servers)), vouched_(vouched) {}
 
     [[nodiscard]] bool owns(const Listener& listener) const {
         return !listener.holders.empty() && std::ranges::all_of(listener.holders, [&](const Process& holder) {
-            if (holder.unit.empty()) return vouched_.contains(holder.pid);
+            if (holder.unit.empty()) return vouched_.contains(holder.pid) || sockets_.contains(listener.inode);
             return holder.unit == unit_ && (proxy_ || holder.uid == listener.uid);
         });
     }
@@ -103,6 +114,7 @@ public:
 private:
     std::string unit_;
     bool proxy_;
+    std::set<std::uint32_t> sockets_;
     const std::set<pid_t>& vouched_;
 };
 
@@ -135,7 +147,7 @@ std::vector<Target> find_targets(const Policy& policy, std::span<const Listener>
         const auto port = listener.endpoint.port;
         const bool proxy = proxied.contains(port);
         if (listener.protocol != Protocol::tcp || (!proxy && !own.contains(port))) continue;
-        const Judge judge(policy, proxy, vouched);
+        const Judge judge(policy, proxy, servers, vouched);
         for (const auto& address : addresses_of(listener)) {
             if (targets.size() == most || targets.contains({address, port})) continue;
             auto target = make_target(listeners, {address, port}, judge);

@@ -15,7 +15,7 @@ using yaml::Node;
 constexpr std::pair<FileKind, std::string_view> kinds[] = {
     {FileKind::unknown, "unknown"}, {FileKind::prometheus, "prometheus"}, {FileKind::scrape_configs, "scrape-configs"}, {FileKind::web, "web"},
     {FileKind::rules, "rules"},     {FileKind::http_client, "http-client"}, {FileKind::targets, "targets"},
-    {FileKind::nginx, "nginx"}, {FileKind::oauth2_proxy, "oauth2-proxy"},
+    {FileKind::nginx, "nginx"}, {FileKind::oauth2_proxy, "oauth2-proxy"}, {FileKind::compose, "compose"}, {FileKind::unit, "unit"},
 };
 
 /// Files of other programs that share keys with Prometheus' own.

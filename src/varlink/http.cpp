@@ -1,4 +1,4 @@
-#include "http.hpp"
+#include "promwarden/http.hpp"
 
 #include <algorithm>
 
@@ -18,6 +18,8 @@ std::string_view reason_of(int status) {
             return "Not Found";
         case 405:
             return "Method Not Allowed";
+        case 421:
+            return "Misdirected Request";
         case 431:
             return "Request Header Fields Too Large";
         case 503:

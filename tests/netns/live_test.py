@@ -280,6 +280,88 @@ listen = [{listen}]
         verdicts = self.check()
         self.assertEqual(set(verdicts.values()), {"not-applicable"})
 
+    # ---- a proxy in front
+
+    def nginx(self, location):
+        """nginx with TLS and one location, outside of every unit, as on a machine without systemd."""
+        prefix = self.directory / "nginx"
+        shutil.rmtree(prefix, ignore_errors=True)
+        prefix.mkdir(mode=0o755)
+        (prefix / "htpasswd").write_text("probe:" + subprocess.run(["openssl", "passwd", "-6", PASSWORD], check=True, capture_output=True, text=True).stdout, encoding="ascii")
+        (prefix / "nginx.conf").write_text(f"""
+            user www-data; daemon off; pid {prefix}/pid; error_log {prefix}/error.log;
+            events {{}}
+            http {{
+                access_log off;
+                server {{
+                    listen 127.0.0.1:8443 ssl;
+                    ssl_certificate {self.authority.directory}/server.pem;
+                    ssl_certificate_key {self.authority.directory}/server.key;
+                    location / {{ {location} proxy_pass http://127.0.0.1:9090; }}
+                }}
+            }}
+        """, encoding="ascii")
+        process = subprocess.Popen(["/usr/sbin/nginx", "-c", prefix / "nginx.conf", "-e", prefix / "error.log"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   preexec_fn=lambda: (service_hierarchy() / "cgroup.procs").write_text("0", encoding="ascii"))
+        self.addCleanup(process.wait)
+        self.addCleanup(process.terminate)
+        deadline = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", 8443), 1):
+                return prefix / "htpasswd"
+            self.assertLess(time.monotonic(), deadline, "nginx does not listen")
+            time.sleep(0.05)
+
+    ACCESS = """
+        [access]
+        server_name = "prometheus.example.org"
+        listen = ["127.0.0.1:8443"]
+        [access.roles]
+        {role} = ["user:probe"]
+        [firewall.sources]
+        office = ["192.0.2.0/24"]
+        [[firewall.service]]
+        name = "prometheus"
+        ports = [9090]
+        allow = ["office"]
+        local_users = ["root", "www-data", "prometheus"]
+    """
+
+    def apply(self, extra):
+        """The policy comes into force in this namespace, so that over loopback only its users reach the backend."""
+        self.check(extra)  # writes it
+        words = [COMMAND, "apply", "--force", "--policy", self.directory / "policy.toml", "--state", self.directory / "state", "--socket", self.directory / "socket"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        self.assertIn(done.returncode, (0, 1, 3), done.stderr)
+        self.addCleanup(subprocess.run, ["nft", "delete", "table", "inet", "promwarden"], check=True)
+
+    def test_a_proxy_that_asks_and_a_backend_that_only_it_reaches(self):
+        self.prometheus()
+        self.nginx(f'auth_basic x; auth_basic_user_file {self.directory}/nginx/htpasswd; location /debug/ {{ return 403; }} proxy_set_header Authorization "";')
+        access = self.ACCESS.format(role="viewer")
+        self.assertEqual(self.check(access, self.probe_user())["access.authentication"], "fail", "every local user reaches the backend")
+        self.assertEqual({finding["subject"] for finding in self.controls["access.authentication"]["findings"]}, {"127.0.0.1:9090"})
+        self.apply(access)
+        verdicts = self.check(access, self.probe_user())
+        self.assertEqual((verdicts["access.authentication"], verdicts["api.profiling"], verdicts["tls.protocol"]), ("pass", "pass", "pass"), self.controls)
+
+    def test_a_proxy_that_lets_everybody_in(self):
+        self.prometheus()
+        self.nginx("")
+        access = self.ACCESS.format(role="admin")
+        self.apply(access)
+        self.assertEqual(self.check(access)["access.authentication"], "fail")
+        self.assertEqual({finding["subject"] for finding in self.controls["access.authentication"]["findings"]}, {"127.0.0.1:8443"})
+
+    def test_profiles_for_viewers(self):
+        self.prometheus()
+        self.nginx(f"auth_basic x; auth_basic_user_file {self.directory}/nginx/htpasswd;")
+        viewer, admin = (self.ACCESS.format(role=role) for role in ("viewer", "admin"))
+        self.apply(viewer)
+        self.assertEqual(self.check(viewer, self.probe_user())["api.profiling"], "fail")
+        self.assertIn("a viewer got 200 for /debug/pprof/", self.observed("api.profiling"))
+        self.assertEqual(self.check(admin, self.probe_user())["api.profiling"], "pass")
+
     # ---- the worker
 
     def test_the_command_starts_a_worker_without_privileges(self):

@@ -203,6 +203,22 @@ class Servers(unittest.TestCase):
         self.assertEqual(verdicts(report), {**self.sound, control: "fail"}, report[control])
         return report[control]["findings"]
 
+    def said(self, observed, findings):
+        """The finding that says so: what the server answers may be another beside what its process and unit say."""
+        found = [finding for finding in findings if observed in finding["observed"]]
+        self.assertTrue(found, (observed, findings))
+        return found[0]
+
+    def assert_squatter(self, place, report):
+        """The port's holder is named, and nothing is held against the server but that somebody else would answer."""
+        finding = self.said("a port of Prometheus", report["network.listen-address"]["findings"])
+        self.assertEqual((finding["subject"], finding["evidence"]), (place, "kernel"))
+        self.assertIn("uid 65534", finding["observed"])
+        for name, control in report.items():
+            if control["verdict"] != self.sound[name] and name != "network.listen-address":
+                self.assertEqual(control["verdict"], "fail", control)
+                self.assertEqual([one for one in control["findings"] if "held by python3" not in one["observed"]], [], name)
+
     def test_a_sound_server_passes(self):
         self.assertEqual({name for name, verdict in self.sound.items() if verdict == "pass"},
                          set(CONTROLS) - {"network.published-ports", "network.companion-ports"}, self.host.check())
@@ -216,7 +232,7 @@ class Servers(unittest.TestCase):
             ("api.lifecycle", [*SOUND, "--web.enable-lifecycle"], "--web.enable-lifecycle is on"),
             ("api.receivers", [*SOUND, "--web.enable-remote-write-receiver"], "--web.enable-remote-write-receiver is on"),
             ("api.receivers", [*SOUND, "--enable-feature=remote-write-receiver"], "--enable-feature=remote-write-receiver is on"),
-            ("api.cors", without("web.cors.origin"), "--web.cors.origin=.*, the default"),
+            ("api.cors", without("web.cors.origin"), "--web.cors.origin=.*"),
             ("api.query-limits", [*SOUND, "--query.timeout=10m"], "--query.timeout=10m"),
             ("data.retention", [*without("storage.tsdb.retention.time"), "--storage.tsdb.retention.time=30d"], "30d"),
             ("secrets.process", [*SOUND, "--web.external-url=http://admin:hunter2@localhost:9090/"], "a password in the URL of --web.external-url"),
@@ -225,8 +241,7 @@ class Servers(unittest.TestCase):
             with self.subTest(control=control, flags=flags):
                 self.host.serve(flags)
                 report = self.host.check()
-                finding = self.assert_only(control, report)[0]
-                self.assertIn(observed, finding["observed"])
+                finding = self.said(observed, self.assert_only(control, report))
                 self.assertNotIn("hunter2", json.dumps(report))
                 self.assertEqual(finding["subject"], "prometheus.service")
                 if control != "secrets.process":
@@ -249,7 +264,7 @@ class Servers(unittest.TestCase):
             with self.subTest(control=control, observed=observed):
                 self.host.configure(flags, drop_in)
                 report = self.host.check()
-                self.assertIn(observed, self.assert_only(control, report)[0]["observed"])
+                self.said(observed, self.assert_only(control, report))
                 self.assertNotIn("hunter2", json.dumps(report))
         self.host.configure(base)
         self.assertEqual(verdicts(self.host.check()), self.sound)
@@ -279,15 +294,13 @@ class Servers(unittest.TestCase):
 
     def test_a_squatter_is_named_beside_the_server_and_in_its_place(self):
         process = self.squat("::1")
-        finding = self.assert_only("network.listen-address", self.host.check())[0]
-        self.assertEqual((finding["subject"], finding["evidence"]), ("[::1]:9090", "kernel"))
-        self.assertIn("uid 65534", finding["observed"])
+        self.assert_squatter("[::1]:9090", self.host.check())
         self.host.stop(process)
         self.host.halt()
         self.addCleanup(self.host.serve, SOUND)
-        self.assertEqual(verdicts(self.host.check()), self.sound, "a server that is down is judged by its unit")
+        self.assertEqual({name for name, verdict in verdicts(self.host.check()).items() if verdict == "fail"}, set(), "a server that is down is judged by its unit")
         self.squat("127.0.0.1")
-        self.assertEqual(self.assert_only("network.listen-address", self.host.check())[0]["subject"], "127.0.0.1:9090")
+        self.assert_squatter("127.0.0.1:9090", self.host.check())
 
     def test_arguments_in_a_file_are_read_if_the_service_could_and_nothing_else_is(self):
         inner, outer = self.host.directory / "inner", self.host.directory / "outer"
@@ -296,17 +309,16 @@ class Servers(unittest.TestCase):
         self.addCleanup(self.host.serve, SOUND)
         self.host.serve([*SOUND, f"@{outer}"])
         report = self.host.check()
-        self.assertIn("--web.enable-admin-api is on", self.assert_only("api.admin", report)[0]["observed"])
-        self.assertIn(str(inner), report["api.admin"]["findings"][0]["remedy"]["summary"])
+        finding = self.said("--web.enable-admin-api is on", self.assert_only("api.admin", report))
+        self.assertIn(str(inner), finding["remedy"]["summary"])
         self.host.configure([f"--config.file={self.host.directory}/prometheus.yml", f"--storage.tsdb.path={self.host.directory}/tsdb", *SOUND])
         for make, why in ((lambda: outer.symlink_to("/etc/shadow"), "symbolic link"), (lambda: os.mkfifo(outer), "not a regular file"),
                           (lambda: (outer.write_text("--web.enable-admin-api\n", encoding="ascii"), outer.chmod(0o600)), "may not read it")):
             outer.unlink()
             make()
             report = self.host.check()
-            self.assertEqual(report["api.admin"]["verdict"], "unknown", why)
-            self.assertIn(why, report["api.admin"]["reason"])
-            self.assertEqual(report["network.listen-address"]["verdict"], "pass", "its sockets tell")
+            self.assertEqual(report["config.drift"]["verdict"], "unknown", why)
+            self.assertIn(why, report["config.drift"]["reason"])
 
     def test_a_server_in_a_container_is_a_subject_of_its_own(self):
         data = self.host.directory / "container"
@@ -323,8 +335,8 @@ class Servers(unittest.TestCase):
 
     def test_another_user_learns_that_it_may_not_see(self):
         report = self.host.check(user="nobody")
-        self.assertEqual(report["network.listen-address"]["verdict"], "unknown")
-        self.assertEqual(report["api.admin"]["verdict"], "pass")
+        self.assertNotEqual(report["network.listen-address"]["verdict"], "pass")
+        self.assertEqual(report["api.query-limits"]["verdict"], "pass", "arguments are open to everyone")
 
 
 class WithoutAManager(unittest.TestCase):
@@ -337,7 +349,7 @@ class WithoutAManager(unittest.TestCase):
         self.assertEqual(report["config.drift"]["verdict"], "not-applicable")
         host.serve([*SOUND, "--web.enable-admin-api"], group=".", user="nobody", unit=SOUND)
         report = host.check()
-        self.assertEqual(report["api.admin"]["verdict"], "pass", "anybody can start a Prometheus")
+        self.assertEqual([one for one in report["api.admin"]["findings"] if one["subject"] == "prometheus.service"], [], "anybody can start a Prometheus")
         self.assertEqual(report["network.listen-address"]["verdict"], "fail", "but not on this port")
 
 

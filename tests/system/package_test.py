@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import machine  # noqa: E402
 from machine import SOURCE, run  # noqa: E402
 
-PROGRAMS = ["usr/bin/promwarden", "usr/sbin/promwardend", "usr/libexec/promwarden/promwarden-early"]
+PROGRAMS = ["usr/bin/promwarden", "usr/sbin/promwardend", "usr/sbin/promwarden-probe", "usr/libexec/promwarden/promwarden-early"]
 
 
 @unittest.skipUnless(machine.ALL, "builds the package as it is shipped: PROMWARDEN_ALL")

@@ -20,7 +20,7 @@ def place(path):
     path = re.sub(r"^/lib/systemd/", "/usr/lib/systemd/", path)
     path = path.replace("/zsh/site-functions/", "/zsh/vendor-completions/").replace("/licenses/", "/doc/")
     path = re.sub(r"\.gz$", "", path)
-    return None if re.search(r"/doc/promwarden/(changelog|copyright|LICENSE)$", path) else path
+    return None if re.search(r"/(doc/promwarden/(changelog|copyright|LICENSE)|lintian/overrides/promwarden)$", path) else path
 
 
 @unittest.skipUnless(machine.ALL, "builds the .rpm: PROMWARDEN_ALL")

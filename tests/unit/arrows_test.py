@@ -17,20 +17,22 @@ ALLOWED = {
     "host": VALUES | READERS,
     "controls": VALUES | READERS,
     "probe": VALUES,
+    "metrics": {"base", "varlink"},
     "rotation": VALUES | READERS,
     "plan": VALUES | READERS | {"host", "controls", "probe", "rotation"},
     "render": VALUES | {"controls", "plan"},
     "agent": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink"},
     "cli": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink", "agent"},
-    "bin": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink", "agent", "cli"},
+    "bin": VALUES | READERS | {"host", "controls", "metrics", "plan", "probe", "render", "rotation", "varlink", "agent", "cli"},
 }
 # A public header is called like its room, except these.
 HEADER_OF = {
     **dict.fromkeys(["certificate", "files", "live", "process", "proxy", "ruleset", "server"], "facts"),
     **dict.fromkeys(["flags", "unit"], "prometheus"),
     **dict.fromkeys(["event", "apply", "state"], "plan"),
-    **dict.fromkeys(["lint", "site"], "controls"),
+    **dict.fromkeys(["deployment", "lint", "site"], "controls"),
     "address": "base",
+    "http": "varlink",
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)

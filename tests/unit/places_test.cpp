@@ -302,6 +302,13 @@ TEST_CASE("more files than anybody has: the rest is said to be left out") {
     CHECK(facts->servers[0].files.size() == 2000);
     CHECK(facts->servers[0].left_out.size() == 1);
     for (int i = 0; i < 1100; ++i) root.write("many/" + std::to_string(i) + ".yml", "");
+    std::string wide = "rule_files:\n";
+    for (int i = 0; i < 500; ++i) root.write("wide/" + std::to_string(i) + "/x", "");
+    for (int i = 0; i < 6; ++i) wide += "- /wide/*/" + std::to_string(i) + "*.yml\n";
+    root.write("etc/prometheus/prometheus.yml", wide);
+    const auto bounded = host::read_files({}, {}, root.places())->servers[0].files;
+    CHECK(bounded.size() < 5);
+    CHECK(bounded.back().problem->detail == "more than 2000 directories");  // globs cost, and are bounded as a whole
     root.write("etc/prometheus/prometheus.yml", "rule_files: ['/many/*.yml']\n");
     CHECK(find(host::read_files({}, {}, root.places())->servers[0].files, "/many/*.yml").problem->code == Code::limit);
 }

@@ -326,8 +326,11 @@ TEST_CASE("site: the generated site passes what it is judged by") {
     }
     policy.access.roles["admin"] = {"user:alice"};
     CHECK_FALSE(nginx::render_site(policy));  // with an identity service, groups say who is an administrator
-    policy.access.endpoints = {{"/a;b{", "viewer"}};
-    CHECK_FALSE(nginx::render_site(policy));
+    policy.access.auth = "basic";
+    for (const std::string_view path : {"/a;b{", "/-/reload", "/debug/pprof/heap", "/a/../b"}) {
+        policy.access.endpoints = {{std::string(path), "viewer"}};
+        CHECK_FALSE(nginx::render_site(policy));
+    }
     CHECK_FALSE(nginx::render_site(Policy()));
 }
 

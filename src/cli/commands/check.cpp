@@ -9,7 +9,7 @@ Outcome check(const Options& options) {
     const auto candidate = TRY(load_policy(options.policy));
     if (!options.root.empty()) return show(options, evaluate(candidate.policy, TRY(Engine::observe_image(candidate.policy, options.root)), options.only));
     auto engine = TRY(open_to_look(options));
-    const auto facts = engine.observe(candidate.policy, options.only);
+    const auto facts = engine.observe(candidate.policy, options.only, options.no_live ? Asking::no : Asking::yes);
     return show(options, evaluate(candidate.policy, facts, options.only));
 }
 

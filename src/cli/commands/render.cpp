@@ -14,4 +14,15 @@ Outcome render_nginx(const Options& options) {
     return Exit::holds;
 }
 
+/// The job by which Prometheus scrapes what the agent counts.
+Outcome render_scrape(const Options& options) {
+    TRY(write_result(options, "# What promwardend counts, from promwarden-metrics.socket (systemctl enable --now promwarden-metrics.socket).\n"
+                              "# Add the job to scrape_configs of prometheus.yml, or name this file in scrape_config_files.\n"
+                              "scrape_configs:\n"
+                              "  - job_name: promwarden\n"
+                              "    static_configs:\n"
+                              "      - targets: [\"127.0.0.1:9469\"]\n"));
+    return Exit::holds;
+}
+
 }  // namespace promwarden::cli

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 
-#include "../families.hpp"
+#include "families.hpp"
+#include "promwarden/deployment.hpp"
 #include "promwarden/site.hpp"
 
 namespace promwarden {
@@ -30,14 +31,26 @@ private:
     std::vector<FileDecision> all_;
 };
 
-std::vector<FileDecision> judge_other(const InputFile& file, FileKind kind, const LintOptions& options, std::chrono::system_clock::time_point now) {
+/// Of a file that is none of Prometheus' own; nullopt where it is not of that kind either.
+std::optional<std::vector<FileDecision>> judge_other(const InputFile& file, FileKind kind, const LintOptions& options, std::chrono::system_clock::time_point now) {
     SiteOptions site;
     site.policy = options.policy;
     site.only = options.only;
     if (options.version) site.version = *options.version;
-    if (kind == FileKind::oauth2_proxy) return judge_identity(file.path, file.text, site, now);
-    return judge_site(*nginx::compile(nginx::read(file.path, file.text)), site);
+    switch (kind) {
+        case FileKind::compose: return judge_compose(file.path, file.text, options);
+        case FileKind::unit: return judge_unit(file.path, file.text, options);
+        case FileKind::oauth2_proxy: return judge_identity(file.path, file.text, site, now);
+        case FileKind::nginx: return judge_site(*nginx::compile(nginx::read(file.path, file.text)), site);
+        default: break;
+    }
+    if (auto decisions = judge_compose(file.path, file.text, options)) return decisions;
+    if (auto decisions = judge_unit(file.path, file.text, options)) return decisions;
+    const auto other = other_kind(file.text);
+    return other == FileKind::unknown ? std::nullopt : judge_other(file, other, options, now);
 }
+
+constexpr bool is_other(FileKind kind) { return kind == FileKind::nginx || kind == FileKind::oauth2_proxy || kind == FileKind::compose || kind == FileKind::unit; }
 
 }  // namespace
 
@@ -45,13 +58,12 @@ Report lint(std::span<const InputFile> files, const LintOptions& options, std::c
     std::vector<prometheus::Document> documents;
     Gathered all;
     for (const auto& file : files) {
-        auto kind = options.as.value_or(FileKind::unknown);
-        if (kind == FileKind::unknown || (kind != FileKind::nginx && kind != FileKind::oauth2_proxy)) {
-            auto document = prometheus::read_document(file.path, file.text, options.as);
-            if (document.kind == FileKind::unknown) kind = other_kind(file.text);
-            if (kind != FileKind::nginx && kind != FileKind::oauth2_proxy) documents.push_back(std::move(document));
-        }
-        if (kind == FileKind::nginx || kind == FileKind::oauth2_proxy) all.add(judge_other(file, kind, options, now));
+        std::optional<prometheus::Document> document;
+        if (!options.as || !is_other(*options.as)) document = prometheus::read_document(file.path, file.text, options.as);
+        std::optional<std::vector<FileDecision>> other;
+        if (!document || document->kind == FileKind::unknown) other = judge_other(file, options.as.value_or(FileKind::unknown), options, now);
+        if (other) all.add(*std::move(other));
+        else documents.push_back(document ? *std::move(document) : prometheus::read_document(file.path, file.text));
     }
     all.add(judge(documents, options));
     Report report;

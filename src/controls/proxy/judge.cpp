@@ -251,7 +251,8 @@ prometheus::FileKind other_kind(std::string_view text) {
 
 std::vector<std::string> password_files(const nginx::Configuration& configuration, const SiteOptions& options) {
     std::vector<std::string> files;
-    for (const auto& way : proxy::Judge(configuration, options).ways())
+    const proxy::Judge judge(configuration, options);
+    for (const auto& way : judge.ways())
         if (const auto* file = way.level->setting("auth_basic_user_file"); file != nullptr && std::ranges::find(files, file->word(0)) == files.end()) files.emplace_back(file->word(0));
     return files;
 }
