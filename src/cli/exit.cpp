@@ -24,7 +24,7 @@ Exit exit_of_call(std::string_view method, const Error& error, std::string_view 
         name.remove_prefix(own.size());
         if (name == "PolicyInvalid" || name == "Refused" || name == "NoPolicy" || name == "NothingPending") return Exit::usage;
         if (name == "NotPermitted") return Exit::denied;
-        return name == "Failed" && method == "Apply" ? Exit::undone : Exit::undetermined;
+        return name == "Failed" && (method == "Apply" || method == "Rotate") ? Exit::undone : Exit::undetermined;
     }
     return exit_of(error);
 }

@@ -103,6 +103,7 @@ struct Program {
     std::string user;  // "": as we are
     std::vector<std::string> environment;
     std::string directory = "/";
+    std::string keeps;  // in a unit: the name of a directory of its own, below /var/lib/promwarden-issuer
     std::chrono::seconds time{30};
     std::size_t most = 1 << 20;  // bytes of its output
 };

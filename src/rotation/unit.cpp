@@ -84,7 +84,7 @@ struct Ends {
     Fd input, output, errors;  // ours
 };
 
-int put_sandbox(Properties& all, const Program& program, const std::string& name, const std::array<int, 3>& theirs) {
+int put_sandbox(Properties& all, const Program& program, const std::array<int, 3>& theirs) {
     all.add("Type", "s", "oneshot");
     all.add("Description", "s", "a program that promwarden runs");
     all.add("StandardInputFileDescriptor", "h", theirs[0]);
@@ -94,9 +94,9 @@ int put_sandbox(Properties& all, const Program& program, const std::string& name
     all.add("CollectMode", "s", "inactive-or-failed");
     if (program.user.empty()) {
         all.add("DynamicUser", "b", 1);
-        all.add_words("StateDirectory", {"promwarden-issuer/" + name});
+        all.add_words("StateDirectory", {"promwarden-issuer/" + program.keeps});
         all.add("StateDirectoryMode", "u", std::uint32_t{0700});
-        all.add("WorkingDirectory", "s", ("/var/lib/promwarden-issuer/" + name).c_str());
+        all.add("WorkingDirectory", "s", ("/var/lib/promwarden-issuer/" + program.keeps).c_str());
     } else {
         all.add("User", "s", program.user.c_str());
     }
@@ -119,7 +119,7 @@ int put_sandbox(Properties& all, const Program& program, const std::string& name
     return all.error();
 }
 
-Result<std::string> start(sd_bus* bus, const Program& program, const std::string& unit, const std::string& name, const std::array<int, 3>& theirs) {
+Result<std::string> start(sd_bus* bus, const Program& program, const std::string& unit, const std::array<int, 3>& theirs) {
     sd_bus_message* made = nullptr;
     int error = ::sd_bus_message_new_method_call(bus, &made, manager, manager_path, manager_interface, "StartTransientUnit");
     const Message message(made);
@@ -127,7 +127,7 @@ Result<std::string> start(sd_bus* bus, const Program& program, const std::string
     if (error >= 0) error = ::sd_bus_message_open_container(message.get(), 'a', "(sv)");
     if (error >= 0) {
         Properties all(message.get());
-        error = put_sandbox(all, program, name, theirs);
+        error = put_sandbox(all, program, theirs);
     }
     if (error >= 0) error = ::sd_bus_message_close_container(message.get());
     if (error >= 0) error = ::sd_bus_message_append(message.get(), "a(sa(sv))", 0);
@@ -201,7 +201,7 @@ Result<Ended> run_in_unit(const Program& program, const std::string& name) {
     const Handle<sd_bus_slot, free_slot> match(slot);
     ::sd_bus_call_method(bus.get(), manager, manager_path, manager_interface, "Subscribe", nullptr, nullptr, "");
     const auto unit = fmt::format("{}-{}.service", name, ::getpid());
-    job.path = TRY(start(bus.get(), program, unit, name, {*theirs[0], *theirs[1], *theirs[2]}));
+    job.path = TRY(start(bus.get(), program, unit, {*theirs[0], *theirs[1], *theirs[2]}));
     for (auto& end : theirs) end = Fd();
     const NoBrokenPipe kept;
     Ended ended;

@@ -93,6 +93,7 @@ Result<std::string> run_issuer(const TlsPolicy::Issuer& issuer, const std::strin
     program.words = issuer.command;
     program.input = request;
     program.time = issuer_time;
+    program.keeps = issuer.name;
     program.environment = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "PROMWARDEN_ISSUER=" + issuer.name};
     if (::sd_booted() <= 0) {
         program.user = ::getpwnam(std::string(issuer_account).c_str()) != nullptr ? issuer_account : "nobody";
