@@ -151,7 +151,6 @@ class Looking(CommandTest):
             self.command(*words, status=2)
         self.assertIn("did you mean 'check'?", self.command("chekc", status=2).stderr)
         self.assertIn("network.bypass", self.command("explain", "network.bypas", status=2).stderr)
-        self.assertIn("does not decide it yet", self.command("explain", "data.encryption").stdout)
 
     def test_what_needs_the_agent_says_so(self):
         for words in (["watch"], ["history"], ["confirm"]):
