@@ -93,7 +93,7 @@ struct Control {
     Decide decide;  // null: this version does not decide it yet, and no report mentions it
 };
 
-/// Every control of the contract, in its order.
+/// Every control, in the order in which reports show them.
 std::span<const Control> catalogue();
 const Control* find_control(std::string_view id);
 /// What deciding these controls needs (empty: all).

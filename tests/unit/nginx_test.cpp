@@ -144,7 +144,7 @@ TEST_CASE("nginx: how much of a configuration a text is") {
     CHECK(extent("worker_processes 4;") == nginx::Extent::none);
 }
 
-TEST_CASE("nginx: paths of findings are those of the contract") {
+TEST_CASE("nginx: paths of findings") {
     const auto made = nginx::compile(nginx::read("t", "http { server { listen 80; } server { location /api/ { limit_except GET { deny all; } } location ~ ^/x { } } }"));
     const auto& server = *made->servers.at(1).level;
     CHECK(nginx::path_of(*made, *server.inside.at(0), "proxy_pass") == "http.server[1].location[/api/].proxy_pass");
