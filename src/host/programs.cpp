@@ -165,11 +165,11 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> information_at(const Fd& 
     std::vector<Elf64_Shdr> sections(header.e_shnum);
     if (!read_at(fd, header.e_shoff, sections.data(), sections.size() * sizeof(Elf64_Shdr))) return std::nullopt;
     const auto& strings = sections[header.e_shstrndx];
-    constexpr std::string_view wanted = ".go.buildinfo";
+    constexpr std::string_view wanted{".go.buildinfo", sizeof ".go.buildinfo"};  // with the NUL that ends a name
     for (const auto& section : sections) {
-        std::array<char, wanted.size() + 1> name{};
+        std::array<char, wanted.size()> name{};
         if (section.sh_name >= strings.sh_size || !read_at(fd, strings.sh_offset + section.sh_name, name.data(), name.size())) continue;
-        if (std::string_view(name.data()) == wanted && section.sh_type != SHT_NOBITS) return std::pair{section.sh_offset, section.sh_size};
+        if (std::string_view(name.data(), name.size()) == wanted && section.sh_type != SHT_NOBITS) return std::pair{section.sh_offset, section.sh_size};
     }
     return std::nullopt;
 }
