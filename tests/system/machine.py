@@ -100,7 +100,7 @@ def tree(release, more=(), name=None):
 def needs(deb):
     """The packages that a .deb depends on, by name; of alternatives the first."""
     depends = run("dpkg-deb", "--field", deb, "Depends").stdout
-    return sorted({part.split("|")[0].split("(")[0].strip() for part in depends.split(",")} - {""})
+    return sorted({part.split("|")[0 if release != "bookworm" else -1].split("(")[0].strip() for part in depends.split(",")} - {""})
 
 
 def newer(deb, version, directory):
@@ -135,11 +135,11 @@ def package():
         return next(place.glob("promwarden_*.deb"))
 
 
-def build_packages():
-    """What the build needs, by name, and a compiler cache that is kept between runs."""
+def build_packages(release="bookworm"):
+    """What the build needs, by name, and a compiler cache that is kept between runs. Of two alternatives the first is the newer release's."""
     fields = (SOURCE / "packaging/debian/control").read_text(encoding="utf-8").partition("\nPackage:")[0]
     listed = re.search(r"^Build-Depends:(.*?)^\S", fields, re.MULTILINE | re.DOTALL)[1]
-    names = [part.split("|")[0].split("(")[0].strip() for part in listed.split(",")]
+    names = [part.split("|")[0 if release != "bookworm" else -1].split("(")[0].strip() for part in listed.split(",")]
     return ["build-essential", "ccache", *(name if name != "debhelper-compat" else "debhelper" for name in names)]
 
 
@@ -159,7 +159,7 @@ def package_for(release):
     with locked(f"package-{release}"):
         place = TREES / f"{release}-package-{text.hexdigest()[:16]}"
         if not list(place.glob("promwarden_*.deb")):
-            made = Machine(tree(release, build_packages(), name=f"{release}-build"))
+            made = Machine(tree(release, build_packages(release), name=f"{release}-build"))
             try:
                 made.offline("/source/packaging/build-deb", "/root/out", options=build_options(), timeout=3600)
                 for old in TREES.glob(f"{release}-package-*"):
