@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <expected>
 #include <memory>
 #include <optional>
@@ -135,6 +136,15 @@ Result<> publish_file(const std::string& path, std::string_view contents, mode_t
 
 /// Removes a file and makes that durable; a missing one is fine.
 Result<> remove_file(const std::string& path);
+
+/// Locks a file of ours, which is made where it is missing, until the descriptor is closed. Held by somebody else for ten seconds: Code::conflict.
+Result<Fd> lock_file(const std::string& path);
+
+/// For rooms that write or walk by descriptor themselves: all of `contents`; the target of a symbolic link that was opened by O_PATH; a path's components, without
+/// empty ones and ".", put before those that are still to be walked. `path` is for errors.
+Result<> write_all(const Fd& fd, std::string_view contents, const std::string& path);
+Result<std::string> link_target(const Fd& link, const std::string& path);
+void put_before(std::deque<std::string>& parts, std::string_view path);
 
 /// Makes a directory and its missing parents; one that exists is left as it is.
 Result<> make_directory(const std::string& path, mode_t mode);

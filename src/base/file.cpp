@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/random.h>
+#include <poll.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -39,25 +41,6 @@ std::string who_can_write(const struct stat& status) {
     return fmt::format("its mode {:04o} lets others write it", status.st_mode & 07777);
 }
 
-Result<std::string> link_target(int link, const std::string& path) {
-    std::string target(PATH_MAX, '\0');
-    const auto length = ::readlinkat(link, "", target.data(), target.size());
-    if (length < 0) return fail_errno("read link", path);
-    target.resize(static_cast<std::size_t>(length));
-    return target;
-}
-
-void push_front(std::deque<std::string>& parts, std::string_view path) {
-    std::deque<std::string> head;
-    while (!path.empty()) {
-        const auto slash = path.find('/');
-        const auto part = path.substr(0, slash);
-        if (!part.empty() && part != ".") head.emplace_back(part);
-        path.remove_prefix(slash == std::string_view::npos ? path.size() : slash + 1);
-    }
-    parts.insert(parts.begin(), head.begin(), head.end());
-}
-
 /// Walks the path from the root, one component at a time, judging each on its descriptor. What it returns is what was judged: no name is resolved twice.
 Result<Fd> walk_trusted(const std::string& path) {
     std::string absolute = path;
@@ -67,7 +50,7 @@ Result<Fd> walk_trusted(const std::string& path) {
         absolute = std::string(here.c_str()) + "/" + path;
     }
     std::deque<std::string> parts;
-    push_front(parts, absolute);
+    put_before(parts, absolute);
     std::vector<Fd> above;  // the directories walked through, for ".."
     Fd at{::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)};
     if (!at) return fail_errno("open", "/");
@@ -89,12 +72,12 @@ Result<Fd> walk_trusted(const std::string& path) {
         if (!trusted(status)) return fail(Code::untrusted, "refuse", path, fmt::format("'{}' is not safe: {}", part, who_can_write(status)));
         if (S_ISLNK(status.st_mode)) {
             if (++links > most_links) return fail_errno("open", path, ELOOP);
-            const auto target = TRY(link_target(*next, path));
+            const auto target = TRY(link_target(next, path));
             if (target.starts_with('/')) {
                 above.clear();
                 at = Fd{::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)};
             }
-            push_front(parts, target);
+            put_before(parts, target);
             continue;
         }
         above.push_back(std::move(at));
@@ -147,6 +130,27 @@ std::pair<std::string, std::string> split(const std::string& path) {
     return {slash == 0 ? "/" : path.substr(0, slash), path.substr(slash + 1)};
 }
 
+}  // namespace
+
+Result<std::string> link_target(const Fd& link, const std::string& path) {
+    std::string target(PATH_MAX, '\0');
+    const auto length = ::readlinkat(*link, "", target.data(), target.size());
+    if (length < 0) return fail_errno("read link", path);
+    target.resize(static_cast<std::size_t>(length));
+    return target;
+}
+
+void put_before(std::deque<std::string>& parts, std::string_view path) {
+    std::deque<std::string> head;
+    while (!path.empty()) {
+        const auto slash = path.find('/');
+        const auto part = path.substr(0, slash);
+        if (!part.empty() && part != ".") head.emplace_back(part);
+        path.remove_prefix(slash == std::string_view::npos ? path.size() : slash + 1);
+    }
+    parts.insert(parts.begin(), head.begin(), head.end());
+}
+
 Result<> write_all(const Fd& fd, std::string_view contents, const std::string& path) {
     while (!contents.empty()) {
         const auto wrote = ::write(*fd, contents.data(), contents.size());
@@ -157,7 +161,18 @@ Result<> write_all(const Fd& fd, std::string_view contents, const std::string& p
     return {};
 }
 
-}  // namespace
+Result<Fd> lock_file(const std::string& path) {
+    constexpr auto patience = std::chrono::seconds(10);
+    Fd fd{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    if (!fd) return fail_errno("lock", path);
+    const auto give_up = std::chrono::steady_clock::now() + patience;
+    while (::flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR) return fail_errno("lock", path);
+        if (std::chrono::steady_clock::now() > give_up) return fail(Code::conflict, "lock", path, "another promwarden has held it for ten seconds");
+        ::poll(nullptr, 0, 20);
+    }
+    return fd;
+}
 
 Result<File> read_file(const std::string& path, std::size_t limit) {
     Fd named{::open(path.c_str(), O_PATH | O_CLOEXEC)};

@@ -55,25 +55,6 @@ std::vector<AclEntry> acl_of(const Fd& fd) {
     return entries ? *std::move(entries) : std::vector<AclEntry>{};
 }
 
-Result<std::string> link_target(const Fd& link, const std::string& path) {
-    std::string target(PATH_MAX, '\0');
-    const auto length = ::readlinkat(*link, "", target.data(), target.size());
-    if (length < 0) return fail_errno("read link", path);
-    target.resize(static_cast<std::size_t>(length));
-    return target;
-}
-
-void push_front(std::deque<std::string>& parts, std::string_view path) {
-    std::deque<std::string> head;
-    while (!path.empty()) {
-        const auto slash = std::min(path.find('/'), path.size());
-        const auto part = path.substr(0, slash);
-        if (!part.empty() && part != ".") head.emplace_back(part);
-        path.remove_prefix(std::min(slash + 1, path.size()));
-    }
-    parts.insert(parts.begin(), head.begin(), head.end());
-}
-
 std::string joined(const std::string& directory, std::string_view name) { return directory == "/" ? fmt::format("/{}", name) : fmt::format("{}/{}", directory, name); }
 
 }  // namespace
@@ -102,7 +83,7 @@ struct Walker::Way {
         status.acl = acl_of(root);
         file.steps.push_back({"/", std::move(status), -1});
         above.push_back({std::move(root), 0});
-        push_front(parts, file.path);
+        put_before(parts, file.path);
         return {};
     }
 
@@ -135,7 +116,7 @@ struct Walker::Way {
         if (++links > most_links) return fail_errno("open", file.path, ELOOP);
         const auto target = TRY(link_target(link, path));
         if (target.starts_with('/')) above.erase(above.begin() + 1, above.end());
-        push_front(parts, target);
+        put_before(parts, target);
         return {};
     }
 
@@ -270,7 +251,7 @@ Result<> Walker::grow(std::vector<std::string>& paths, const std::string& part, 
 
 Result<std::vector<std::string>> Walker::expand(const std::string& pattern, const Identity* as) const {
     std::deque<std::string> parts;
-    push_front(parts, pattern);
+    put_before(parts, pattern);
     if (parts.size() > most_parts) return fail(Code::limit, "list", pattern, "too many components");
     std::vector<std::string> paths{"/"};
     for (const auto& part : parts) TRY(grow(paths, part, as));

@@ -6,8 +6,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <poll.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,7 +16,6 @@ namespace {
 constexpr std::size_t largest_policy = 256 << 20;
 constexpr std::size_t largest_history = 1 << 20;  // of each of two files
 constexpr std::size_t most_kept = 16;
-constexpr auto lock_time = std::chrono::seconds(10);
 
 /// Which boot this is: a file that no restart survives, a container's included. The kernel's boot_id would not do: a container has its own, and a service of that
 /// container with a /proc of its own sees the host's.
@@ -83,18 +80,7 @@ Result<State> State::open(std::string directory) {
     return State(std::move(directory));
 }
 
-Result<Fd> State::lock() const {
-    const auto name = path("lock");
-    Fd fd{::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-    if (!fd) return fail_errno("lock", name);
-    const auto give_up = std::chrono::steady_clock::now() + lock_time;
-    while (::flock(*fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK && errno != EINTR) return fail_errno("lock", name);
-        if (std::chrono::steady_clock::now() > give_up) return fail(Code::conflict, "lock", name, "another promwarden has held it for ten seconds");
-        ::poll(nullptr, 0, 20);
-    }
-    return fd;
-}
+Result<Fd> State::lock() const { return lock_file(path("lock")); }
 
 Result<std::optional<Candidate>> State::accepted() const {
     const auto text = TRY(read_if_there(path("accepted"), largest_policy));

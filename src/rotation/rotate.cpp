@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <poll.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,25 +18,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto lock_time = 10s;
 constexpr int looks = 3;                // each handshake reads the files anew
 constexpr auto looking_time = 5s;
 constexpr auto kept_at_least = 10min;   // of a generation that nobody names any more
 constexpr auto probe_life = 30 * 24h;
 
 std::string intent_file(const Places& places, const std::string& name) { return fmt::format("{}/intents/{}.json", state_directory(places), name); }
-
-Result<Fd> lock(const std::string& path) {
-    Fd fd{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-    if (!fd) return fail_errno("lock", path);
-    const auto give_up = std::chrono::steady_clock::now() + lock_time;
-    while (::flock(*fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK && errno != EINTR) return fail_errno("lock", path);
-        if (std::chrono::steady_clock::now() > give_up) return fail(Code::conflict, "lock", path, "certificates are being changed by another promwarden");
-        ::poll(nullptr, 0, 20);
-    }
-    return fd;
-}
 
 /// What an interrupted publish_file left in a directory that is ours alone.
 void sweep_hidden(const std::string& directory) {
@@ -84,7 +70,7 @@ Result<Rotator> Rotator::open(Places places, World world, const Policy& policy) 
     const auto directory = state_directory(places);
     for (const auto* name : {"", "/certificates", "/intents"}) TRY(make_directory(directory + name, 0700));
     TRY(list_trusted_directory(directory, "\n"));  // refuses one that others can write
-    auto held = TRY(lock(directory + "/lock"));
+    auto held = TRY(lock_file(directory + "/lock"));
     Rotator rotator(std::move(places), std::move(world), policy, std::move(held));
     TRY(rotator.recover());
     return rotator;

@@ -26,16 +26,6 @@ Result<std::string> fresh_name() {
     return fmt::format("{}{:016x}", unfinished, random);
 }
 
-Result<> write_all(const Fd& fd, std::string_view contents, const std::string& path) {
-    while (!contents.empty()) {
-        const auto wrote = ::write(*fd, contents.data(), contents.size());
-        if (wrote < 0 && errno == EINTR) continue;
-        if (wrote < 0) return fail_errno("write", path);
-        contents.remove_prefix(static_cast<std::size_t>(wrote));
-    }
-    return {};
-}
-
 /// A file without a name yet, where the file system can (nobody can open what has none); else one with a name nobody expects, closed to others.
 struct Unnamed {
     Fd fd;

@@ -27,7 +27,6 @@ SOURCE = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("PROMWARDEN_BUILD") or SOURCE / "build")
 ALL = bool(os.environ.get("PROMWARDEN_ALL"))
 TREES = Path(os.environ.get("PROMWARDEN_TREES") or "/var/cache/promwarden-tests")
-MIRROR = "http://deb.debian.org/debian"
 BASE = ["systemd", "systemd-sysv", "dbus", "iproute2", "kmod", "procps", "ca-certificates"]
 PACKAGES = ["prometheus", "nginx-light", "nftables", "ufw", "iptables", "curl", "netcat-openbsd"]
 UNTRUSTED, TRUSTED = ("203.0.113.1", "203.0.113.2"), ("10.0.0.1", "10.0.0.2")  # the machine's address, the client's
@@ -58,6 +57,15 @@ def in_tree(tree, *command, options=(), **more):
                "--setenv=DEBIAN_FRONTEND=noninteractive", *options, *command, **more)
 
 
+def mirror():
+    """Where this host has its own Debian packages from: trees are made from there, too."""
+    told = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)", "Created-By: Packages").stdout
+    found = re.search(r"^(\S+) Debian Debian$", told, re.MULTILINE)
+    if not found:
+        raise RuntimeError("apt names no mirror of Debian: apt-get update, or a Debian source for apt")
+    return found[1]
+
+
 def apt(tree, *words):
     """apt with this host's network: it is what fetches packages, and nothing of them is started."""
     shutil.copy("/etc/resolv.conf", tree / "etc/resolv.conf")
@@ -86,7 +94,7 @@ def tree(release, more=(), name=None):
         if not (path / "etc/debian_version").exists():
             half = TREES / f"{name}.half"
             shutil.rmtree(half, ignore_errors=True)
-            run("debootstrap", "--variant=minbase", f"--include={','.join(BASE)}", release, half, MIRROR, timeout=900)
+            run("debootstrap", "--variant=minbase", f"--include={','.join(BASE)}", release, half, mirror(), timeout=900)
             shutil.rmtree(path, ignore_errors=True)
             half.rename(path)
         apt(path, "update")

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "promwarden/host.hpp"
+#include "temporary.hpp"
 
 using namespace promwarden;
 using namespace promwarden::host;
@@ -152,19 +153,6 @@ void attach_xdp(int link, int program) {
     REQUIRE(length > 0);
     REQUIRE(mnl_cb_run(buffer.data(), static_cast<std::size_t>(length), 0, 0, nullptr, nullptr) >= 0);
 }
-
-struct TemporaryDirectory {
-    std::filesystem::path path;
-    TemporaryDirectory() {
-        char name[] = "/tmp/promwarden-test-XXXXXX";
-        path = ::mkdtemp(name);
-    }
-    ~TemporaryDirectory() { std::filesystem::remove_all(path); }
-    void write(const std::string& name, std::string_view text) const {
-        std::filesystem::create_directories((path / name).parent_path());
-        std::ofstream(path / name) << text;
-    }
-};
 
 FirewallPolicy guarding(std::uint16_t port) {
     FirewallPolicy policy;

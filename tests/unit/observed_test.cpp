@@ -11,6 +11,7 @@
 
 #include "promwarden/flags.hpp"
 #include "promwarden/host.hpp"
+#include "temporary.hpp"
 
 using namespace promwarden;
 namespace fs = std::filesystem;
@@ -21,31 +22,11 @@ using Words = std::vector<std::string>;
 constexpr auto unit_name = "promwarden-test-none.service";  // no machine has it
 const std::string container_id(64, 'a');
 
-/// A directory of the test's own.
-class Tree {
-public:
-    Tree() {
-        std::string name = "/tmp/promwarden-test-XXXXXX";
-        REQUIRE(::mkdtemp(name.data()) != nullptr);
-        path_ = name;
-        fs::permissions(path_, fs::perms(0755));
-    }
-    ~Tree() { fs::remove_all(path_); }
-    Tree(const Tree&) = delete;
-    Tree& operator=(const Tree&) = delete;
-
-    [[nodiscard]] std::string path() const { return path_; }
-    void write(const std::string& name, const std::string& text) const {
-        fs::create_directories(fs::path(path_ + name).parent_path());
-        std::ofstream(path_ + name, std::ios::binary) << text;
-    }
-    void link(const std::string& name, const std::string& target) const {
-        fs::create_directories(fs::path(path_ + name).parent_path());
-        fs::create_symlink(target, path_ + name);
-    }
-
-private:
-    std::string path_;
+/// A directory that stands for "/"; names begin with a slash.
+struct Tree : TemporaryDirectory {
+    [[nodiscard]] std::string path() const { return TemporaryDirectory::path.string(); }
+    void write(std::string_view name, std::string_view text) const { TemporaryDirectory::write(name.substr(1), text); }
+    void link(std::string_view name, const std::string& target) const { TemporaryDirectory::link(name.substr(1), target); }
 };
 
 Server image(const Tree& tree) { return host::read_server_below("prometheus.service", tree.path()); }
@@ -178,8 +159,8 @@ TEST_CASE("what a security archive has that is newer, in dpkg's order") {
         tree.write("/lib/systemd/system/prometheus.service", "[Service]\nExecStart=/usr/bin/prometheus\n");
         tree.write("/var/lib/dpkg/info/prometheus.list", "/usr/bin/prometheus\n");
         tree.write("/var/lib/dpkg/status", "Package: prometheus\nStatus: install ok installed\nVersion: 2.42.0+ds-5+deb12u1\n");
-        tree.write("/var/lib/apt/lists/security.debian.org_dists_bookworm-security_main_binary-amd64_Packages", "Package: a\nVersion: 99\n\nPackage: prometheus\nVersion: " + version + "\n");
-        tree.write("/var/lib/apt/lists/deb.debian.org_dists_sid_main_binary-amd64_Packages", "Package: prometheus\nVersion: 99\n");
+        tree.write("/var/lib/apt/lists/security.example.org_dists_bookworm-security_main_binary-amd64_Packages", "Package: a\nVersion: 99\n\nPackage: prometheus\nVersion: " + version + "\n");
+        tree.write("/var/lib/apt/lists/archive.example.org_dists_sid_main_binary-amd64_Packages", "Package: prometheus\nVersion: 99\n");
         CHECK(image(tree).update == (newer ? version : ""));
     }
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "promwarden/host.hpp"
+#include "temporary.hpp"
 
 using namespace promwarden;
 namespace fs = std::filesystem;
@@ -23,31 +24,12 @@ namespace {
 using Use = NamedFile::Use;
 
 /// A directory that stands for "/", with its own /proc and /sys.
-class Root {
-public:
+struct Root : TemporaryDirectory {
     Root() {
-        std::string name = (fs::temp_directory_path() / "promwarden-root-XXXXXX").string();
-        REQUIRE(::mkdtemp(name.data()) != nullptr);
-        path = name;
-        fs::permissions(path, fs::perms(0755));
         write("etc/passwd", "root:x:0:0::/root:/bin/sh\nprometheus:x:105:108::/:/bin/false\n");
         write("etc/group", "root:x:0:\nprometheus:x:108:\n");
     }
-    ~Root() { fs::remove_all(path); }
-    Root(const Root&) = delete;
-    Root& operator=(const Root&) = delete;
-
-    void write(const std::string& name, const std::string& text) const {
-        fs::create_directories((path / name).parent_path());
-        std::ofstream(path / name) << text;
-    }
-    void link(const std::string& name, const std::string& target) const {
-        fs::create_directories((path / name).parent_path());
-        fs::create_symlink(target, path / name);
-    }
     [[nodiscard]] host::Places places() const { return {path.string(), (path / "proc").string(), (path / "sys").string()}; }
-
-    fs::path path;
 };
 
 Server server_with(std::vector<Flag> flags, const std::string& directory = "/") {

@@ -10,22 +10,12 @@
 #include <unistd.h>
 
 #include "promwarden/policy.hpp"
+#include "temporary.hpp"
 
 using namespace promwarden;
 using namespace std::chrono_literals;
 
 namespace {
-
-struct TemporaryDirectory {
-    std::filesystem::path path;
-    TemporaryDirectory() {
-        char name[] = "/tmp/promwarden-test-XXXXXX";
-        path = ::mkdtemp(name);
-        ::chmod(name, 0755);
-    }
-    ~TemporaryDirectory() { std::filesystem::remove_all(path); }
-    [[nodiscard]] std::string operator/(const std::string& name) const { return (path / name).string(); }
-};
 
 void write(const std::string& path, std::string_view text, mode_t mode = 0644) {
     std::ofstream(path) << text;

@@ -12,6 +12,7 @@
 
 #include "promwarden/prometheus.hpp"
 #include "promwarden/rotation.hpp"
+#include "temporary.hpp"
 
 using namespace promwarden;
 using namespace std::chrono_literals;
@@ -39,7 +40,8 @@ std::string text_of(const std::string& path) {
 
 /// A host of directories, with a Prometheus that shows whatever web.yml names.
 struct Host {
-    std::string path;
+    TemporaryDirectory directory;
+    std::string path = directory.path;
     rotation::Places places;
     rotation::World world;
     Policy policy;
@@ -50,10 +52,7 @@ struct Host {
     std::string reload_fails;  // why, from the next on
 
     Host() {
-        std::string name = "/tmp/promwarden-rotation-XXXXXX";
-        path = ::mkdtemp(name.data());
-        ::chmod(path.c_str(), 0755);
-        for (const auto* directory : {"/prometheus", "/prometheus/promwarden", "/nginx", "/state"}) fs::create_directory(path + directory);
+        for (const auto* name : {"/prometheus", "/prometheus/promwarden", "/nginx", "/state"}) fs::create_directory(path + name);
         ::mkdir((path + "/nginx/promwarden").c_str(), 0750);
         ::chmod((path + "/prometheus/promwarden").c_str(), 02750);
         places = {path + "/state", path + "/prometheus/promwarden", path + "/nginx/promwarden", path + "/prometheus/web.yml", path + "/prometheus/prometheus.yml", path + "/probe"};
@@ -75,9 +74,6 @@ struct Host {
         };
         add("prometheus", CertificatePolicy::Install::prometheus_web);
     }
-    ~Host() { fs::remove_all(path); }
-    Host(const Host&) = delete;
-    Host& operator=(const Host&) = delete;
 
     CertificatePolicy& add(const std::string& name, CertificatePolicy::Install install, bool server = true) {
         CertificatePolicy certificate;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "promwarden/tls.hpp"
+#include "temporary.hpp"
 
 using namespace promwarden;
 using namespace std::chrono_literals;
@@ -50,16 +51,6 @@ struct Authority {
 tls::Expectation expect(const Authority& authority, const tls::Chain& chain, tls::Use use, std::vector<std::string> names) {
     return {use, std::move(names), &authority.root, tls::moments_of(chain.leaf(), now)};
 }
-
-struct Directory {
-    std::string path;
-    Directory() {
-        std::string name = "/tmp/promwarden-tls-XXXXXX";
-        path = ::mkdtemp(name.data());
-        ::chmod(path.c_str(), 0755);
-    }
-    ~Directory() { fs::remove_all(path); }
-};
 
 mode_t mode_of(const std::string& path) {
     struct stat status {};
@@ -326,8 +317,8 @@ TEST_CASE("never from a good certificate to a worse one") {
 // ---- the store ------------------------------------------------------------------------------------------------------
 
 TEST_CASE("generations") {
-    Directory directory;
-    const auto path = directory.path + "/tls/prometheus";
+    const TemporaryDirectory directory;
+    const auto path = directory / "tls/prometheus";
     auto store = must(tls::Store::open(path, 0750, 0640));
     CHECK(must(store.generations()).empty());
     CHECK(must(store.add("KEY 1", "CERT 1")) == 1);
@@ -358,8 +349,8 @@ TEST_CASE("generations") {
 }
 
 TEST_CASE("the group comes from the directory" * doctest::skip(::geteuid() != 0)) {
-    Directory directory;
-    const auto base = directory.path + "/promwarden";
+    const TemporaryDirectory directory;
+    const auto base = directory / "promwarden";
     ::mkdir(base.c_str(), 0700);
     REQUIRE(::chown(base.c_str(), 0, 12345) == 0);
     ::chmod(base.c_str(), 02750);
@@ -367,9 +358,9 @@ TEST_CASE("the group comes from the directory" * doctest::skip(::geteuid() != 0)
     const auto store = must(tls::Store::open(base + "/prometheus", 0750, 0640));
     must(store.add("KEY", "CERT"));
     must(store.replace_certificate(1, "CERT 2"));
-    must(tls::publish_through(base, directory.path + "/web.yml", "x", 0640));
+    must(tls::publish_through(base, directory / "web.yml", "x", 0640));
     ::umask(before);
-    for (const auto& [file, mode] : {std::pair{base + "/prometheus", 02750}, {base + "/prometheus/1", 0750}, {base + "/prometheus/1/key.pem", 0640}, {directory.path + "/web.yml", 0640}}) {
+    for (const auto& [file, mode] : {std::pair{base + "/prometheus", 02750}, {base + "/prometheus/1", 0750}, {base + "/prometheus/1/key.pem", 0640}, {directory / "web.yml", 0640}}) {
         struct stat status {};
         REQUIRE(::stat(file.c_str(), &status) == 0);
         CAPTURE(file);
@@ -379,9 +370,9 @@ TEST_CASE("the group comes from the directory" * doctest::skip(::geteuid() != 0)
 }
 
 TEST_CASE("links change by one rename") {
-    Directory directory;
-    must(tls::publish_link(directory.path + "/current", "1"));
-    must(tls::publish_link(directory.path + "/current", "2"));
-    CHECK(fs::read_symlink(directory.path + "/current") == "2");
+    const TemporaryDirectory directory;
+    must(tls::publish_link(directory / "current", "1"));
+    must(tls::publish_link(directory / "current", "2"));
+    CHECK(fs::read_symlink(directory / "current") == "2");
     CHECK(std::distance(fs::directory_iterator(directory.path), {}) == 1);
 }

@@ -19,6 +19,7 @@
 #include <nlohmann/json.hpp>
 
 #include "promwarden/varlink.hpp"
+#include "temporary.hpp"
 
 using namespace promwarden;
 using namespace promwarden::varlink;
@@ -37,17 +38,6 @@ method Parts(count: int) -> (part: int)
 method Planned() -> ()
 error TooLarge (limit: int)
 )";
-
-struct TemporaryDirectory {
-    std::filesystem::path path;
-    TemporaryDirectory() {
-        char name[] = "/tmp/promwarden-test-XXXXXX";
-        path = ::mkdtemp(name);
-        ::chmod(path.c_str(), 0755);
-    }
-    ~TemporaryDirectory() { std::filesystem::remove_all(path); }
-    [[nodiscard]] std::string operator/(const std::string& name) const { return (path / name).string(); }
-};
 
 /// A server with one method of each kind.
 struct Host {
