@@ -108,7 +108,7 @@ def tree(release, more=(), name=None):
 def needs(deb):
     """The packages that a .deb depends on, by name; of alternatives the first."""
     depends = run("dpkg-deb", "--field", deb, "Depends").stdout
-    return sorted({part.split("|")[0 if release != "bookworm" else -1].split("(")[0].strip() for part in depends.split(",")} - {""})
+    return sorted({part.split("|")[0].split("(")[0].strip() for part in depends.split(",")} - {""})
 
 
 def newer(deb, version, directory):
@@ -147,7 +147,7 @@ def build_packages(release="bookworm"):
     """What the build needs, by name, and a compiler cache that is kept between runs. Of two alternatives the first is the newer release's."""
     fields = (SOURCE / "packaging/debian/control").read_text(encoding="utf-8").partition("\nPackage:")[0]
     listed = re.search(r"^Build-Depends:(.*?)^\S", fields, re.MULTILINE | re.DOTALL)[1]
-    names = [part.split("|")[0 if release != "bookworm" else -1].split("(")[0].strip() for part in listed.split(",")]
+    names = [part.split("|")[0].split("(")[0].strip() for part in listed.split(",")]
     return ["build-essential", "ccache", *(name if name != "debhelper-compat" else "debhelper" for name in names)]
 
 
