@@ -48,13 +48,12 @@ class Words(unittest.TestCase):
                 done = subprocess.run([program, command, "--help"], capture_output=True, text=True, timeout=20, check=False)
                 self.assertEqual(done.returncode, 0, done.stderr)
 
-    @unittest.skipUnless(shutil.which("bash"), "no bash here")
-    def test_bash_completes(self):
-        script = f"""source {PACKAGING}/completions/promwarden.bash
-            COMP_WORDS=(promwarden apply --co); COMP_CWORD=2; _promwarden; echo "${{COMPREPLY[@]}}"
-            COMP_WORDS=(promwarden hi); COMP_CWORD=1; _promwarden; echo "${{COMPREPLY[@]}}" """
-        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=20, check=True)
-        self.assertEqual(done.stdout.split(), ["--confirm-within", "history"])
+    def test_the_manual_names_every_method_of_the_socket_and_who_may_call_it(self):
+        rows = dict(re.findall(r'\{"([A-Z]\w+)", Access::(\w+),', (PACKAGING.parent / "src/agent/api.cpp").read_text(encoding="utf-8")))
+        self.assertEqual(rows["Status"], "anyone")
+        everybody, _, root = text("man/promwardend.8").partition("may call\n")[2].partition("are for root.")[0].partition(";\n")
+        for words, access in ((everybody, "anyone"), (root, "root")):
+            self.assertEqual(set(re.findall(r"[A-Z]\w{2,}", words)), {name for name, who in rows.items() if who == access})
 
 
 @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze here")
