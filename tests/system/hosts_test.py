@@ -106,8 +106,7 @@ class Hosts(unittest.TestCase):
         self.assertEqual(made.do("iptables", "-t", "nat", "-S", "DOCKER").stdout.count("REDIRECT"), 1)  # theirs stays theirs
 
     def test_firewalld_comes_goes_and_reloads_without_touching_the_guard(self):
-        made = Machine(machine.tree("bookworm", [*machine.needs(DEB), "firewalld"]), DEB)
-        self.addCleanup(made.close)
+        made = self.machine()
         (made.root / "etc/promwarden/policy.d/plain.toml").write_text('[firewall]\nownership = "off"\n', encoding="ascii")
         made.boot()
         made.apply()

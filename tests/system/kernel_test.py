@@ -112,7 +112,7 @@ class Kernel(unittest.TestCase):
         cls.addClassCleanup(cls.work.cleanup)
         directory, version = kernel()
         cls.kernel = directory / f"boot/vmlinuz-{version}"
-        made = machine.Machine(machine.tree("bookworm", [*machine.needs(machine.package()), "busybox-static"]), machine.package())
+        made = machine.Machine(machine.tree("bookworm", machine.needs(machine.package())), machine.package())
         try:
             for path, text, mode in (("usr/local/sbin/observe", INSIDE, 0o755), ("etc/systemd/system/observe.service", UNIT, 0o644)):
                 (made.root / path).write_text(text, encoding="ascii")

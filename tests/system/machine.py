@@ -28,7 +28,7 @@ BUILD = Path(os.environ.get("PROMWARDEN_BUILD") or SOURCE / "build")
 ALL = bool(os.environ.get("PROMWARDEN_ALL"))
 TREES = Path(os.environ.get("PROMWARDEN_TREES") or "/var/cache/promwarden-tests")
 BASE = ["systemd", "systemd-sysv", "dbus", "iproute2", "kmod", "procps", "ca-certificates"]
-PACKAGES = ["prometheus", "nginx-light", "nftables", "ufw", "iptables", "curl", "netcat-openbsd"]
+PACKAGES = ["prometheus", "nginx-light", "nftables", "ufw", "iptables", "curl", "netcat-openbsd"] + (["firewalld", "rpm", "busybox-static"] if ALL else [])
 UNTRUSTED, TRUSTED = ("203.0.113.1", "203.0.113.2"), ("10.0.0.1", "10.0.0.2")  # the machine's address, the client's
 
 
@@ -82,33 +82,40 @@ def locked(name):
 
 
 def tree(release, more=(), name=None):
-    """The path of a tree of that release with these packages, made where it is missing. Never written to afterwards."""
-    name = name or release
+    """The path of a tree of that release with these packages, each written as in a package's Depends; made where it is missing. Never written to afterwards."""
+    name = name or release  # trees of other names start as a copy of the release's
     path, stamp = TREES / name, TREES / f"{name}.packages"
     wanted = {*BASE, *PACKAGES, *more}
     with locked(name):
-        there = set(stamp.read_text(encoding="ascii").split()) if path.is_dir() and stamp.exists() else set()
+        there = set(stamp.read_text(encoding="ascii").splitlines()) if path.is_dir() and stamp.exists() else set()
         if wanted <= there:
             return path
         stamp.unlink(missing_ok=True)
         if not (path / "etc/debian_version").exists():
             half = TREES / f"{name}.half"
             shutil.rmtree(half, ignore_errors=True)
-            run("debootstrap", "--variant=minbase", f"--include={','.join(BASE)}", release, half, mirror(), timeout=900)
+            if name == release:
+                run("debootstrap", "--variant=minbase", f"--include={','.join(BASE)}", release, half, mirror(), timeout=900)
+            else:
+                run("cp", "-a", "--reflink=auto", tree(release), half)
             shutil.rmtree(path, ignore_errors=True)
             half.rename(path)
         apt(path, "update")
-        apt(path, "install", *PACKAGES, *more)
+        apt(path, "satisfy", ", ".join([*PACKAGES, *more]))
         for unit in ("nginx", "ufw", "nftables", "firewalld"):  # a test enables what it is about
             run("systemctl", f"--root={path}", "disable", unit, check=False)
-        stamp.write_text(" ".join(sorted(wanted | there)), encoding="ascii")
+        stamp.write_text("\n".join(sorted(wanted | there)), encoding="ascii")
     return path
 
 
 def needs(deb):
-    """The packages that a .deb depends on, by name; of alternatives the first."""
-    depends = run("dpkg-deb", "--field", deb, "Depends").stdout
-    return sorted({part.split("|")[0].split("(")[0].strip() for part in depends.split(",")} - {""})
+    """What a .deb depends on."""
+    return relations(run("dpkg-deb", "--field", deb, "Depends").stdout)
+
+
+def relations(field):
+    """The entries of a Depends field, each with its version and alternatives."""
+    return sorted({" ".join(part.split()) for part in field.split(",")} - {""})
 
 
 def newer(deb, version, directory):
@@ -118,7 +125,7 @@ def newer(deb, version, directory):
     control = tree_of_it / "DEBIAN/control"
     control.write_text(re.sub(r"^Version: .*$", f"Version: {version}", control.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
     made = Path(directory) / f"promwarden_{version}_test.deb"
-    run("dpkg-deb", "--root-owner-group", "-b", tree_of_it, made)
+    run("dpkg-deb", "--root-owner-group", "-Znone", "-b", tree_of_it, made)
     shutil.rmtree(tree_of_it)
     return made
 
@@ -143,12 +150,10 @@ def package():
         return next(place.glob("promwarden_*.deb"))
 
 
-def build_packages(release="bookworm"):
-    """What the build needs, by name, and a compiler cache that is kept between runs. Of two alternatives the first is the newer release's."""
-    fields = (SOURCE / "packaging/debian/control").read_text(encoding="utf-8").partition("\nPackage:")[0]
-    listed = re.search(r"^Build-Depends:(.*?)^\S", fields, re.MULTILINE | re.DOTALL)[1]
-    names = [part.split("|")[0].split("(")[0].strip() for part in listed.split(",")]
-    return ["build-essential", "ccache", *(name if name != "debhelper-compat" else "debhelper" for name in names)]
+def build_packages():
+    """What the build needs, and a compiler cache that is kept between runs."""
+    control = (SOURCE / "packaging/debian/control").read_text(encoding="utf-8")
+    return ["build-essential", "ccache", *relations(re.search(r"^Build-Depends:(.*?)^\S", control, re.MULTILINE | re.DOTALL)[1])]
 
 
 def build_options():
@@ -167,7 +172,7 @@ def package_for(release):
     with locked(f"package-{release}"):
         place = TREES / f"{release}-package-{text.hexdigest()[:16]}"
         if not list(place.glob("promwarden_*.deb")):
-            made = Machine(tree(release, build_packages(release), name=f"{release}-build"))
+            made = Machine(tree(release, build_packages(), name=f"{release}-build"))
             try:
                 made.offline("/source/packaging/build-deb", "/root/out", options=build_options(), timeout=3600)
                 for old in TREES.glob(f"{release}-package-*"):
@@ -380,3 +385,7 @@ class Machine:
             run("ip", "netns", "del", name, check=False)
         run("umount", self.root, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+if __name__ == "__main__":  # what most tests here stand on takes minutes where it has to be fetched first
+    tree("bookworm")

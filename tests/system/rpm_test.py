@@ -76,7 +76,7 @@ class Rpm(unittest.TestCase):
 
     def test_its_scriptlets_on_a_booted_machine(self):
         """Debian's system, the rpm's files and scriptlets: systemd is the same, systemd-update-helper is not there and its part is played by systemctl."""
-        made = Machine(machine.tree("bookworm", [*machine.needs(machine.package()), "rpm"]))
+        made = Machine(machine.tree("bookworm", machine.needs(machine.package())))
         self.addCleanup(made.close)
         made.boot()
         rpm = made.put(self.binary)
