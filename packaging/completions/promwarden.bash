@@ -1,45 +1,56 @@
 # bash completion for promwarden
-_promwarden_controls() { promwarden explain 2>/dev/null | grep -oE '^ *[a-z]+\.[a-z-]+'; }
+_promwarden_controls() { promwarden explain 2>/dev/null | grep -oE '\b[a-z]+\.[a-z][a-z-]+' | sort -u; }
+_promwarden_certificates() { promwarden cert list --format json 2>/dev/null | grep -oE '\{"name":"[^"]+' | cut -d'"' -f4; }
 
 _promwarden() {
-    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} word command='' words
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} word before='' command='' action='' words
     COMPREPLY=()
     local commands='check plan apply confirm undo status watch history why why-request render lint cert policy explain'
     local options='--policy --state --socket --help'
     local report='--format --output --only --fail-on'
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        case " $commands " in *" $word "*) command=$word; break ;; esac
+        case $before in  # its value, not a command
+            --policy|--state|--socket|--format|--output|--only|--fail-on|--root|--as|--role|--confirm-within|--since|--control) before=''; continue ;;
+        esac
+        before=$word
+        case $word in -*) continue ;; esac
+        if [ -z "$command" ]; then command=$word; elif [ -z "$action" ]; then action=$word; fi
     done
 
     case $previous in
         --policy|--output|--socket|--state|--root) compopt -o default; return ;;
-        --format) words='text json sarif junit openmetrics' ;;
+        --format)
+            words='text json'
+            case $command in check|apply|status|lint) words='text json sarif junit openmetrics' ;; esac ;;
         --fail-on) words='critical high medium low' ;;
         --only|--control) words=$(_promwarden_controls) ;;
+        --as) words='prometheus scrape-configs web rules http-client targets nginx oauth2-proxy compose unit' ;;
+        --role) return ;;
         --confirm-within) words='60s 5m' ;;
         --since) words='1h 24h 7d' ;;
         *)
-            case $command in
-                '') words="$commands $options --version" ;;
-                lint)
+            case "$command $action" in
+                ' ') words="$commands $options --version" ;;
+                'check '*) words="$options $report --root --no-live" ;;
+                'plan '*|'status '*) words="$options $report" ;;
+                'apply '*) words="$options $report --confirm-within --force" ;;
+                'confirm '*) words=$options ;;
+                'undo '*) words="$options --format --output --all" ;;
+                'watch '*) words="$options --format" ;;
+                'history '*) words="$options --format --output --since --control" ;;
+                'why-request '*) words="$options --format --output --role" ;;
+                'lint '*)
                     case $current in -*) words="$options $report --as" ;; *) compopt -o default; return ;; esac ;;
-                check) words="$options $report --root --no-live" ;;
-                plan|status) words="$options $report" ;;
-                why-request) words="$options --format --output --role" ;;
-                render) words="nginx scrape $options --output" ;;
-                apply) words="$options $report --confirm-within --force" ;;
-                undo) words="$options --format --output --all" ;;
-                history) words="$options --format --output --since --control" ;;
-                cert)
-                    case $previous in
-                        issue|rotate) words=$(promwarden cert list --format json 2>/dev/null | grep -oE '\{"name":"[^"]+' | cut -d'"' -f4) ;;
-                        *) words="list issue rotate rotate-ca $options --format --output --force --rekey --until-overlap" ;;
-                    esac ;;
-                policy)
-                    [ "$previous" != check ] || { compopt -o default; return; }
-                    words="check show $options --format --output" ;;
-                render) words="scrape $options --output" ;;
-                explain) words="$(_promwarden_controls) $options --format --output" ;;
+                'render ') words="nginx scrape $options" ;;
+                'render '*|'policy show') words="$options --output" ;;
+                'cert ') words="list issue rotate rotate-ca $options" ;;
+                'cert issue') words="$(_promwarden_certificates) $options --format --output --force" ;;
+                'cert rotate') words="$(_promwarden_certificates) $options --format --output --force --rekey" ;;
+                'cert rotate-ca') words="$options --format --output --until-overlap" ;;
+                'policy ') words="check show $options" ;;
+                'policy check')
+                    case $current in -*) words="$options --format --output" ;; *) compopt -o default; return ;; esac ;;
+                'explain ') words="$(_promwarden_controls) $options --format --output" ;;
                 *) words="$options --format --output" ;;
             esac ;;
     esac

@@ -1,6 +1,10 @@
 # fish completion for promwarden
 function __promwarden_controls
-    promwarden explain 2>/dev/null | string match -rg '^ *([a-z]+\.[a-z-]+)'
+    promwarden explain 2>/dev/null | string match -rg '^\W*([a-z]+\.[a-z][a-z-]+)'
+end
+
+function __promwarden_certificates
+    promwarden cert list --format json 2>/dev/null | string match -arg '\{"name":"([^"]+)'
 end
 
 set -l commands check plan apply confirm undo status watch history why why-request render lint cert policy explain
@@ -27,22 +31,25 @@ complete -c promwarden -s h -l help -d 'Print help'
 complete -c promwarden -l policy -rF -d 'Policy file'
 complete -c promwarden -l state -ra '(__fish_complete_directories)' -d 'State directory'
 complete -c promwarden -l socket -rF -d 'Socket of the agent'
-complete -c promwarden -l format -xa 'text json sarif junit openmetrics' -d 'Form of the report'
-complete -c promwarden -l output -rF -d 'Write the report to a file'
-complete -c promwarden -n "$used check plan apply status lint" -l only -xa '(__promwarden_controls)' -d 'This control only'
-complete -c promwarden -n "$used check plan apply status lint" -l fail-on -xa 'critical high medium low' -d 'Lowest severity that decides the exit status'
+complete -c promwarden -n "$used check apply status lint; and not $used policy" -l format -xa 'text json sarif junit openmetrics' -d 'Form of the report'
+complete -c promwarden -n "$used plan undo watch history why why-request cert explain" -l format -xa 'text json' -d 'Form of the result'
+complete -c promwarden -n "$used policy; and $used check" -l format -xa 'text json' -d 'Form of the result'
+complete -c promwarden -n "not $none; and not $used confirm watch" -l output -rF -d 'Write the result to a file'
+complete -c promwarden -n "$used check plan apply status lint; and not $used policy" -l only -xa '(__promwarden_controls)' -d 'This control only'
+complete -c promwarden -n "$used check plan apply status lint; and not $used policy" -l fail-on -xa 'critical high medium low' -d 'Lowest severity that decides the exit status'
 complete -c promwarden -n "$used check; and not $used policy" -l root -ra '(__fish_complete_directories)' -d 'A mounted image instead of this host'
-complete -c promwarden -n "$used check" -l no-live -d 'Ask no endpoint'
+complete -c promwarden -n "$used check; and not $used policy" -l no-live -d 'Ask no endpoint'
 complete -c promwarden -n "$used apply" -l confirm-within -xa '60s 5m' -d 'Undo unless confirmed in time'
 complete -c promwarden -n "$used apply" -l force -d 'Apply against a refusal'
 complete -c promwarden -n "$used why-request" -l role -x -d 'Who asks'
 complete -c promwarden -n "$used render; and not $used nginx scrape" -a 'nginx scrape'
 complete -c promwarden -n "$used lint" -F
-complete -c promwarden -n "$used lint" -l as -x -d 'What the files are'
+complete -c promwarden -n "$used lint" -l as -xa 'prometheus scrape-configs web rules http-client targets nginx oauth2-proxy compose unit' -d 'What the files are'
 complete -c promwarden -n "$used undo" -l all -d 'Everything that was ever applied'
 complete -c promwarden -n "$used history" -l since -xa '1h 24h 7d' -d 'How far back'
 complete -c promwarden -n "$used history" -l control -xa '(__promwarden_controls)' -d 'This control only'
 complete -c promwarden -n "$used cert; and not $used list issue rotate rotate-ca" -a 'list issue rotate rotate-ca'
+complete -c promwarden -n "$used issue rotate" -a '(__promwarden_certificates)'
 complete -c promwarden -n "$used issue rotate" -l force -d 'Even where the new one expires earlier'
 complete -c promwarden -n "$used rotate" -l rekey -d 'With a new key'
 complete -c promwarden -n "$used rotate-ca" -l until-overlap -d 'Stop while both authorities are believed'

@@ -48,6 +48,14 @@ class Words(unittest.TestCase):
                 done = subprocess.run([program, command, "--help"], capture_output=True, text=True, timeout=20, check=False)
                 self.assertEqual(done.returncode, 0, done.stderr)
 
+    @unittest.skipUnless(BUILD, "PROMWARDEN_BUILD names no build")
+    def test_the_other_manuals_name_the_options_of_their_programs(self):
+        for name in ("promwardend", "promwarden-probe", "promwarden-metrics"):
+            with self.subTest(name):
+                printed = subprocess.run([Path(BUILD, "src/bin", name), "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
+                manual = text(f"man/{name}.8").partition(".SH OPTIONS")[2].partition("\n.SH ")[0]
+                self.assertEqual(options(manual) - {"--help", "--version"}, options(printed.partition("\n")[0]))
+
     def test_the_manual_names_every_method_of_the_socket_and_who_may_call_it(self):
         rows = dict(re.findall(r'\{"([A-Z]\w+)", Access::(\w+),', (PACKAGING.parent / "src/agent/api.cpp").read_text(encoding="utf-8")))
         self.assertEqual(rows["Status"], "anyone")
