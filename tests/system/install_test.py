@@ -1,4 +1,5 @@
-"""packaging/install itself, where the build packages are there already: twice in a row on a booted machine, and in a root that no systemd runs."""
+"""packaging/install itself, where the build packages are there already: twice in a row on a booted machine, and in a root that no systemd runs.
+PROMWARDEN_BUILT names a build to package instead of compiling."""
 
 import sys
 import unittest
@@ -39,10 +40,20 @@ class Install(unittest.TestCase):
         self.assertEqual(self.machine.answers("untrusted"), 200)
 
     def test_in_a_root_without_systemd(self):
-        done = self.machine.offline("/source/packaging/install", options=[*machine.build_options(), "--capability=CAP_NET_ADMIN"], check=False, timeout=3600)
+        def install(command):
+            return self.machine.offline("sh", "-c", command, options=[*machine.build_options(), "--capability=CAP_NET_ADMIN"], check=False, timeout=3600)
+        accepted = self.machine.root / "var/lib/promwarden/accepted"
+        refused = install("python3 -m http.server 9090 >/dev/null 2>&1 & /source/packaging/install; code=$?; nft list ruleset; exit $code")
+        self.assertEqual(refused.returncode, 1, refused.stdout + refused.stderr)
+        self.assertRegex(refused.stderr, r"9090.*python3")
+        self.assertRegex(refused.stderr, r"promwarden: the policy was not applied")
+        self.assertNotIn("table inet promwarden", refused.stdout)
+        self.assertFalse(accepted.exists())
+
+        done = install("/source/packaging/install")
         self.check_output(done)
         self.assertIn("nothing watches it", done.stdout)
-        self.assertTrue((self.machine.root / "var/lib/promwarden/accepted").exists())
+        self.assertTrue(accepted.exists())
         self.assertFalse((self.machine.root / "etc/systemd/system/prometheus.service.d").exists())
 
 

@@ -160,7 +160,9 @@ def build_options():
     """For systemd-nspawn, where something is compiled: the tree to read, the cache to use, and no optimisation, which nothing here is about."""
     cache = TREES / "ccache"
     cache.mkdir(parents=True, exist_ok=True)
-    return [f"--bind-ro={SOURCE}:/source", f"--bind={cache}:/ccache", "--setenv=CCACHE_DIR=/ccache", f"--setenv=DEB_BUILD_OPTIONS=noopt parallel={os.cpu_count()}"]
+    given = os.environ.get("PROMWARDEN_BUILT")  # a build knows its own place and that of its sources
+    built = [f"--bind-ro={SOURCE}", f"--bind-ro={Path(given).resolve()}", f"--setenv=PROMWARDEN_BUILT={Path(given).resolve()}"] if given else []
+    return [f"--bind-ro={SOURCE}:/source", f"--bind={cache}:/ccache", "--setenv=CCACHE_DIR=/ccache", f"--setenv=DEB_BUILD_OPTIONS=noopt parallel={os.cpu_count()}", *built]
 
 
 def package_for(release):
