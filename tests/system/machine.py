@@ -39,13 +39,13 @@ def run(*command, check=True, **options):
     return done
 
 
-def wait_until(condition, what, seconds=30.0):
-    """The first true value of `condition`."""
+def wait_until(condition, what, seconds=30.0, pause=0.02):
+    """The first true value of `condition`, which is asked again after each pause."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.02)
+        time.sleep(pause)
     return value
 
 
@@ -313,7 +313,7 @@ class Machine:
                 ["systemd-nspawn", "-q", "-D", str(self.root), f"--machine={self.name}", "--register=no", "--keep-unit", f"--network-namespace-path=/run/netns/{self.namespaces['machine']}",
                  *([f"--capability={capability}"] if capability else ["--drop-capability=CAP_NET_ADMIN"]), "--link-journal=no", "--console=pipe", "--boot", *options], stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True)
         self.leader = wait_until(self.find_leader, f"{self.name} boots: {self.log()}", 30)
-        wait_until(lambda: self.state() in ("running", "degraded"), f"{self.name} has booted", 90)
+        wait_until(lambda: self.state() in ("running", "degraded"), f"{self.name} has booted", 90, pause=0.1)  # asking costs the machine more than waiting
         if expect is not None and self.state() != expect:
             failed = self.do("systemctl", "--failed", "--no-legend", "--plain", check=False).stdout
             raise AssertionError(f"the machine is {self.state()}, not {expect}: {failed}{self.do('journalctl', '-b', '--no-pager', '-u', 'promwarden*', check=False).stdout}")
