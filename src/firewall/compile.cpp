@@ -7,8 +7,8 @@
 //   guard_fwd   forward -10       to containers: by DNAT, or routed to the address behind a container bridge
 //   guard_out   output 0          over loopback, by the user of the sending socket
 //
-// Each sends it to its service's guard_judge_NAME, which returns a trusted source and lets nothing else come back. Connections that exist are judged like
-// new ones, packet by packet: a source that loses its trust loses its connections.
+// Each sends it to its service's guard_judge_NAME, which returns a trusted source and lets nothing else come back; by way of guard_admit_NAME where it is seen
+// for the first time, and counted. Connections that exist are judged like new ones, packet by packet: a source that loses its trust loses its connections.
 
 #include <algorithm>
 #include <bit>
@@ -59,6 +59,8 @@ std::vector<Expression> operator+(std::vector<Expression> left, std::vector<Expr
     return left;
 }
 
+std::string arrive_chain(const Service& service) { return fmt::format("guard_arrive_{}", service.name); }
+std::string admit_chain(const Service& service) { return fmt::format("guard_admit_{}", service.name); }
 std::string judge_chain(const Service& service) { return fmt::format("guard_judge_{}", service.name); }
 std::string deny_chain(const Service& service) { return fmt::format("guard_deny_{}", service.name); }
 std::string refuse_chain(const Service& service) { return fmt::format("guard_refuse_{}", service.name); }
@@ -69,9 +71,12 @@ std::string source_set(const SourceGroup& group, const NetworkClass& networks) {
     return fmt::format("guard_{}_{}_{}", group.name, networks.family == Family::ip4 ? "ip4" : "ip6", networks.prefix);
 }
 
+std::vector<Expression> of_protocol(Protocol protocol) {
+    return {Meta{Key::l4proto}, Compare{Op::eq, {protocol == Protocol::tcp ? std::uint8_t{IPPROTO_TCP} : std::uint8_t{IPPROTO_UDP}}}};
+}
+
 std::vector<Expression> to_port(Protocol protocol, PortRange ports) {
-    std::vector<Expression> match{Meta{Key::l4proto}, Compare{Op::eq, {protocol == Protocol::tcp ? std::uint8_t{IPPROTO_TCP} : std::uint8_t{IPPROTO_UDP}}},
-                                  Payload{Payload::Base::transport, 2, 2}};
+    const auto match = of_protocol(protocol) + std::vector<Expression>{Payload{Payload::Base::transport, 2, 2}};
     if (ports.first == ports.last) return match + std::vector<Expression>{Compare{Op::eq, network_order(ports.first)}};
     return match + std::vector<Expression>{Compare{Op::gte, network_order(ports.first)}, Compare{Op::lte, network_order(ports.last)}};
 }
@@ -101,23 +106,32 @@ Rules for_containers(Key key, std::string_view set, const Surroundings& surround
 
 void append(Rules& rules, Rules more) { std::ranges::move(more, std::back_inserter(rules)); }
 
-/// Every guarded port of every service: judged, and counted where `counted`.
-Rules judged(const FirewallPolicy& policy, bool counted) {
+/// Every guarded port of every service, and where it leads.
+Rules by_port(const FirewallPolicy& policy, const std::function<Verdict(const Service&)>& leads) {
     Rules rules;
     for (const auto& service : policy.services)
-        for (const auto ports : service.ports) {
-            rules.push_back(rule(to_port(service.protocol, ports) + std::vector<Expression>{jump(judge_chain(service))}, fmt::format("service {}", service.name)));
-            if (counted) rules.push_back(rule(to_port(service.protocol, ports) + std::vector<Expression>{Count{allowed_counter(service)}, accept()}));
-        }
+        for (const auto ports : service.ports)
+            rules.push_back(rule(to_port(service.protocol, ports) + std::vector<Expression>{leads(service)}, fmt::format("service {}", service.name)));
     return rules;
+}
+
+/// The first look at a packet: judged, counted, let in.
+Chain admit(const Service& service) {
+    return {admit_chain(service), std::nullopt, {rule({jump(judge_chain(service))}), rule({Count{allowed_counter(service)}, accept()})}};
+}
+
+/// Behind the port, so that packets for other ports cost no look at the routes.
+Chain arrive(const Service& service) {
+    return {arrive_chain(service), std::nullopt,
+            {rule({FibDestinationType{}, Compare{Op::eq, host_order(std::uint32_t{RTN_UNICAST})}, accept()}, "to be forwarded: guard_fwd judges it"),
+             rule({go_to(admit_chain(service))})}};
 }
 
 Chain prerouting(const FirewallPolicy& policy, const Surroundings& surroundings) {
     Chain chain{"guard_pre", Hook{Hook::Point::prerouting, -250}, {}};
     chain.rules.push_back(rule(from_loopback() + std::vector<Expression>{accept()}));
-    chain.rules.push_back(rule({FibDestinationType{}, Compare{Op::eq, host_order(std::uint32_t{RTN_UNICAST})}, accept()}, "to be forwarded: guard_fwd judges it"));
     if (policy.sibling_containers) append(chain.rules, for_containers(Key::iifname, bridges, surroundings, accept()));
-    append(chain.rules, judged(policy, true));
+    append(chain.rules, by_port(policy, [](const Service& service) { return go_to(arrive_chain(service)); }));
     return chain;
 }
 
@@ -125,14 +139,20 @@ Chain input(const FirewallPolicy& policy, const Surroundings& surroundings) {
     Chain chain{"guard_in", Hook{Hook::Point::input, 10}, {}};
     chain.rules.push_back(rule(from_loopback() + std::vector<Expression>{accept()}));
     if (policy.sibling_containers) append(chain.rules, for_containers(Key::iifname, bridges, surroundings, accept()));
-    append(chain.rules, judged(policy, false));
+    append(chain.rules, by_port(policy, [](const Service& service) { return jump(judge_chain(service)); }));
     // A transparent proxy hands packets of any port to any listener, so they must be welcome at every service. Only our own addresses: a proxy for other
-    // people's traffic is left alone.
-    for (const auto& service : policy.services)
-        chain.rules.push_back(rule({Meta{Key::l4proto}, Compare{Op::eq, {service.protocol == Protocol::tcp ? std::uint8_t{IPPROTO_TCP} : std::uint8_t{IPPROTO_UDP}}},
-                                    FibDestinationType{}, Compare{Op::eq, host_order(std::uint32_t{RTN_LOCAL})}, SocketTransparent{}, Compare{Op::eq, {1}},
-                                    jump(judge_chain(service))},
-                                   "transparent sockets"));
+    // people's traffic is left alone. Who was welcome at the only service need not be asked again.
+    for (const auto protocol : {Protocol::tcp, Protocol::udp}) {
+        std::vector<const Service*> services;
+        for (const auto& service : policy.services)
+            if (service.protocol == protocol) services.push_back(&service);
+        if (services.size() == 1)
+            for (const auto ports : services.front()->ports) chain.rules.push_back(rule(to_port(protocol, ports) + std::vector<Expression>{accept()}));
+        for (const auto* service : services)
+            chain.rules.push_back(rule(of_protocol(protocol) + std::vector<Expression>{SocketTransparent{}, Compare{Op::eq, {1}}, FibDestinationType{},
+                                                                                       Compare{Op::eq, host_order(std::uint32_t{RTN_LOCAL})}, jump(judge_chain(*service))},
+                                       "transparent sockets"));
+    }
     return chain;
 }
 
@@ -143,7 +163,7 @@ std::vector<Chain> forward(const FirewallPolicy& policy, const Surroundings& sur
                                "published by a container engine"));
     append(chain.rules, for_containers(Key::iifname, bridges, surroundings, accept()));  // containers among themselves
     append(chain.rules, for_containers(Key::oifname, containers, surroundings, go_to("guard_contained")));
-    return {{"guard_contained", std::nullopt, judged(policy, true)}, std::move(chain)};
+    return {{"guard_contained", std::nullopt, by_port(policy, [](const Service& service) { return go_to(admit_chain(service)); })}, std::move(chain)};
 }
 
 Chain output(const FirewallPolicy& policy) {
@@ -259,6 +279,8 @@ Ruleset compile(const FirewallPolicy& policy, const Surroundings& surroundings, 
         ruleset.chains.push_back(ending(policy, service, deny_chain(service), service.deny == Deny::reject));
         if (service.local_users) ruleset.chains.push_back(ending(policy, service, refuse_chain(service), true));  // a local caller is told at once
         ruleset.chains.push_back(judge(policy, service));
+        ruleset.chains.push_back(admit(service));
+        ruleset.chains.push_back(arrive(service));
     }
     std::ranges::move(forward(policy, surroundings), std::back_inserter(ruleset.chains));
     ruleset.chains.push_back(prerouting(policy, surroundings));
