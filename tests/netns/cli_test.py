@@ -383,6 +383,16 @@ class ThroughTheAgent(CommandTest):
         self.command("undo")
         self.assertTrue(self.owned())
 
+    def test_a_table_of_somebody_else_is_a_matter_of_permission(self):
+        owner = subprocess.Popen(self.inside("nft", "-i"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        self.addCleanup(owner.communicate)
+        owner.stdin.write("add table inet promwarden { flags owner; }\n")
+        owner.stdin.flush()
+        deadline = time.monotonic() + 20
+        while "promwarden" not in self.run_inside("nft", "list", "tables").stdout and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertIn("owned by another process", self.command("apply", "--force", status=6).stderr)
+
     def test_watch_streams_until_interrupted(self):
         watch = subprocess.Popen(self.inside(*self.words("watch", "--format", "json")), stdout=subprocess.PIPE, text=True)
         self.addCleanup(watch.stdout.close)

@@ -480,6 +480,41 @@ TEST_CASE("packet paths: tc filters with what they do, macvlan children elsewher
     CHECK(std::ranges::is_partitioned(found, [](const Bypass& bypass) { return !bypass.covered; }));
 }
 
+TEST_CASE("packet paths: what the kernel does not tell") {
+    if (!root()) return;
+    const Namespace here;
+    const Child other([] { ::unshare(CLONE_NEWNET); });
+    const auto elsewhere = " netns " + std::to_string(other.pid);
+    const auto inside = [&](const std::string& words) { return std::system(("nsenter -n -t " + std::to_string(other.pid) + " ip " + words).c_str()) == 0; };
+    const auto paths = [] { return read_packet_paths(read_links().value()).value(); };
+    here.run("link add v0 type veth peer name v1\nlink add v2 type veth peer name v3\nlink set v0 up\nlink set v1 up\nlink set v2 up\nlink set v3 up");
+
+    here.run("link add link v0 mv0 address 02:00:00:00:00:77 type macvlan\nlink set mv0" + elsewhere);
+    CHECK(paths().addresses.empty());  // a child that is down
+    REQUIRE(inside("link set mv0 up"));
+    CHECK(paths().addresses == std::vector<ForeignAddress>{{"02:00:00:00:00:77", {"v0"}}});
+    REQUIRE(inside("link del mv0"));
+    here.run("link add link v0 mv0 type macvlan mode passthru\nlink set mv0" + elsewhere);
+    REQUIRE(inside("link set mv0 up"));
+    CHECK(paths().addresses.empty());
+    REQUIRE(inside("link del mv0"));
+    if (std::system("ip link add link v0 iv0 type ipvlan 2>/dev/null") == 0) {
+        here.run("link set iv0" + elsewhere);
+        REQUIRE(inside("link set iv0 up"));
+        CHECK(paths().addresses.empty());
+    } else {
+        MESSAGE("skipped: this kernel has no ipvlan");
+    }
+
+    // The two sides of a clsact share what classifies.
+    REQUIRE(std::system("tc qdisc add dev v2 clsact") == 0);
+    for (const auto* side : {"ingress", "egress"})
+        REQUIRE(std::system((std::string("tc filter add dev v2 ") + side + " protocol ip u32 match ip dport 9 0xffff flowid 1:1").c_str()) == 0);
+    const auto filters = paths().filters;
+    CHECK(std::ranges::count(filters, TrafficFilter{"v2", true, "u32", {}}) == 2);
+    CHECK(std::ranges::count(filters, TrafficFilter{"v2", false, "u32", {}}) == 2);
+}
+
 TEST_CASE("packet paths: a directory that cannot be read is an error") {
     if (!root()) return;
     const TemporaryDirectory empty;
