@@ -23,6 +23,10 @@ struct Link {
     int master = 0;       // index of the bridge or bond it belongs to
     int parent = 0;       // IFLA_LINK in our own namespace: the NIC below a macvlan
     std::uint32_t xdp_program = 0;  // id of an attached XDP program
+    /// What routes reach by it: other networks by a gateway, or all that no other route names (a default route). A router that only announced itself counts as
+    /// the former. Told only of links that may lead to a container.
+    enum class Beyond : std::uint8_t { nothing, networks, everything } beyond = Beyond::nothing;
+    bool operator==(const Link&) const = default;
 };
 
 /// Something that can move a packet around the filter (facts of control network.bypass).

@@ -15,8 +15,8 @@ namespace promwarden::firewall {
 
 /// What the ruleset depends on besides the policy.
 struct Surroundings {
-    std::vector<std::string> container_interfaces;  // learned bridges without a physical port, veths and macvlans of this namespace
-    std::vector<std::string> container_bridges;     // the bridges among them
+    std::vector<std::string> container_interfaces;  // learned bridges without a physical port, veths and macvlans of this namespace; none that has a default route
+    std::vector<std::string> container_bridges;     // the bridges among them that no gateway is behind
     std::optional<uid_t> probe_user;                // always among a service's local users
     bool watched = false;                           // somebody follows links as they come and go; else engines' usual names are matched as well
     bool operator==(const Surroundings&) const = default;

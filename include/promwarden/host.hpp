@@ -17,13 +17,14 @@ namespace promwarden::host {
 /// All interfaces of this namespace, ordered by index.
 Result<std::vector<Link>> read_links();
 
-/// Notices changes of interfaces and of tc filters. An XDP program attached as a bpf_link is not announced by the kernel: only the next read_links shows it.
+/// Notices changes of interfaces, of routes that tell what lies behind them, and of tc filters. An XDP program attached as a bpf_link is not announced by the
+/// kernel: only the next read_links shows it.
 class LinkMonitor {
 public:
     static Result<LinkMonitor> open();
     [[nodiscard]] int fd() const { return *fd_; }
-    /// Drains the socket. True where an interface came or went or changed its name, kind, master, parent or XDP program, or a tc filter did, or where the
-    /// kernel had to drop notifications (ENOBUFS): look again.
+    /// Drains the socket. True where an interface came or went or changed its name, kind, master, parent, XDP program or what lies beyond, or a tc filter did, or
+    /// where the kernel had to drop notifications (ENOBUFS): look again.
     Result<bool> changed();
 
 private:

@@ -258,12 +258,14 @@ Surroundings surroundings(std::span<const Link> links) {
         return std::ranges::any_of(links, [&](const Link& port) { return port.master == bridge.index && port.kind != "veth" && port.kind != "tun"; });
     };
     for (const auto& link : links) {
-        // A bridge with a physical port is this host's way to its network, not a container's.
+        // What has a default route is this host's way to its network, not a container's; so is a bridge with a physical port. Where the host is a container itself, a
+        // veth is its uplink, alone or below a bridge.
+        if (link.beyond == Link::Beyond::everything) continue;
         const bool bridge = link.kind == "bridge" && !carries_hardware(link);
         // A lone veth may lead to a container, or be the uplink of a host that is a container itself: good enough to judge what goes there, not to trust what comes.
         const bool leads_away = (link.kind == "veth" && link.master == 0) || link.kind == "macvlan" || link.kind == "macvtap";
         if (bridge || leads_away) result.container_interfaces.push_back(link.name);
-        if (bridge) result.container_bridges.push_back(link.name);
+        if (bridge && link.beyond == Link::Beyond::nothing) result.container_bridges.push_back(link.name);  // strangers come from beyond a gateway
     }
     std::ranges::sort(result.container_bridges);
     std::ranges::sort(result.container_interfaces);

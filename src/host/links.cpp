@@ -33,27 +33,22 @@ std::optional<Link> read_link(const Message& message) {
     return link;
 }
 
-bool same(const Link& a, const Link& b) {
-    return a.index == b.index && a.name == b.name && a.kind == b.kind && a.master == b.master && a.parent == b.parent && a.xdp_program == b.xdp_program;
-}
-
 std::map<int, Link> by_index(std::vector<Link> links) {
     std::map<int, Link> result;
     for (auto& link : links) result.emplace(link.index, std::move(link));
     return result;
 }
 
-/// Brings `known` up to date with one announcement; whether that made a difference.
-bool note(std::map<int, Link>& known, const Message& message) {
-    if (message.type == RTM_NEWTFILTER || message.type == RTM_DELTFILTER) return true;
-    if (message.type != RTM_NEWLINK && message.type != RTM_DELLINK) return false;
-    auto link = read_link(message);
-    if (!link) return false;
-    if (message.type == RTM_DELLINK) return known.erase(link->index) != 0;
-    const auto old = known.find(link->index);
-    if (old != known.end() && same(old->second, *link)) return false;
-    known.insert_or_assign(link->index, std::move(*link));
-    return true;
+/// Whether what is announced is a reason to look at the links again.
+bool concerns_links(const std::map<int, Link>& known, const Message& message) {
+    if (message.type == RTM_NEWLINK || message.type == RTM_DELLINK) return body_of<ifinfomsg>(message).value_or(ifinfomsg{}).ifi_family == AF_UNSPEC;
+    if (message.type != RTM_NEWROUTE && message.type != RTM_DELROUTE) return false;
+    bool found = false;  // a router's many routes are none of ours
+    read_route(message, [&](int index, Link::Beyond) {
+        const auto link = known.find(index);
+        found = found || (link != known.end() && may_lead_to_container(link->second));
+    });
+    return found;
 }
 
 }  // namespace
@@ -74,33 +69,44 @@ Result<std::vector<Link>> read_links() {
         if (auto link = read_link(message)) items.push_back(std::move(*link));
     }));
     std::ranges::sort(links, {}, &Link::index);
+    TRY(read_what_is_beyond(netlink, links));
     return links;
+}
+
+bool may_lead_to_container(const Link& link) {
+    return link.kind == "bridge" || (link.kind == "veth" && link.master == 0) || link.kind == "macvlan" || link.kind == "macvtap";
 }
 
 Result<LinkMonitor> LinkMonitor::open() {
     LinkMonitor monitor;
-    monitor.fd_ = TRY(open_netlink(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_TC, SOCK_NONBLOCK));
+    // The routes of an interface that goes down vanish without a word of their own.
+    monitor.fd_ = TRY(open_netlink(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_TC | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE, SOCK_NONBLOCK));
     monitor.known_ = by_index(TRY(read_links()));  // after subscribing: what changes in between is announced
     return monitor;
 }
 
 Result<bool> LinkMonitor::changed() {
-    bool changed = false;
+    bool look = false, changed = false;
     std::vector<std::uint8_t> buffer;
     while (true) {
         const auto datagram = receive(fd_, buffer);
         if (!datagram && datagram.error().code == Code::limit) {  // overflow, or more than fits: something was missed
-            known_ = by_index(TRY(read_links()));
-            changed = true;
+            look = changed = true;
             continue;
         }
         if (!datagram) return std::unexpected(datagram.error());
-        if (!*datagram) return changed;
+        if (!*datagram) break;
         for_each_message(**datagram, [&](const nlmsghdr&, const Message& message) {
-            changed = note(known_, message) || changed;
+            changed = changed || message.type == RTM_NEWTFILTER || message.type == RTM_DELTFILTER;
+            look = look || concerns_links(known_, message);
             return true;
         });
     }
+    if (!look) return changed;
+    auto now = by_index(TRY(read_links()));
+    changed = changed || now != known_;
+    known_ = std::move(now);
+    return changed;
 }
 
 }  // namespace promwarden::host

@@ -130,6 +130,32 @@ class Matrix(unittest.TestCase):
         self.assertEqual(self.world.probe(strangers), ["timeout"] * 3)
 
 
+class InsideAContainer(unittest.TestCase):
+    """A host that is a container itself: its uplink is a veth, here below a bridge. Only the default route tells that from the bridge of a container engine."""
+
+    def setUp(self):
+        self.world = World()
+        self.addCleanup(self.world.close)
+        self.world.add_namespace("street")
+        self.world.cable("street", "up0", {}, {4: "198.51.100.2"}, gateway={4: "198.51.100.1"})
+        self.world.run("host", "ip", "link", "add", "br0", "type", "bridge")
+        self.world.address("host", "br0", {4: "198.51.100.1"})
+        self.world.run("host", "ip", "link", "set", "br0", "up")
+        self.world.run("host", "ip", "link", "set", "up0", "master", "br0")
+        self.world.listen("street", 9090)
+
+    def test_the_uplink_is_no_container(self):
+        strangers = [("street", "198.51.100.1", 9090), ("street", CONTAINER[4], 9090)]
+        others = [("untrusted", "198.51.100.2", 9090), ("container", HOST["trusted"][4], 9090)]  # through the host to somebody else's server; a sibling
+        probed = lambda: self.world.probe(strangers + others)
+        self.world.guard(policy(firewall='sibling_containers = "allow"'))
+        self.assertEqual(probed(), [200, 200, "timeout", 200], "without a route br0 is a container bridge")
+        self.world.run("host", "ip", "route", "add", "default", "via", "198.51.100.2")
+        wait_until(lambda: probed() == ["timeout", "timeout", 200, 200], "br0 is the way out, and the agent knows")
+        self.world.run("host", "ip", "route", "del", "default")
+        wait_until(lambda: probed() == [200, 200, "timeout", 200], "br0 is a container bridge again")
+
+
 def connect_from(some_world, role, address, port, source, seconds=0.8):
     """Whether a handshake from a chosen source address succeeds."""
     one = some_world.connection(role, address, port, source)

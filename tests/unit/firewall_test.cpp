@@ -49,6 +49,16 @@ TEST_CASE("what a lone veth leads to is judged, what comes from it is not truste
     CHECK(found.container_interfaces == Names{"host0", "shim"});
 }
 
+TEST_CASE("a default route leads out, whatever its link is; behind a gateway are others, but perhaps containers, too") {
+    using enum Link::Beyond;
+    auto links = std::vector{link(1, "lo", ""), link(2, "up0", "veth", 3), link(3, "br0", "bridge"), link(4, "docker0", "bridge"), link(5, "host0", "veth")};
+    CHECK(surroundings(links).container_bridges == Names{"br0", "docker0"});
+    links[2].beyond = links[4].beyond = everything;
+    links[3].beyond = networks;
+    CHECK(surroundings(links).container_bridges.empty());
+    CHECK(surroundings(links).container_interfaces == Names{"docker0"});
+}
+
 TEST_CASE("siblings are only let in from container bridges") {
     FirewallPolicy policy;
     policy.sibling_containers = true;

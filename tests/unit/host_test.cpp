@@ -215,6 +215,50 @@ TEST_CASE("links: a parent in another namespace is not mistaken for the link wit
     CHECK(named(read_links().value(), "v0")->parent == 0);
 }
 
+TEST_CASE("links: what lies beyond, by the routes of both families and every table") {
+    if (!root()) return;
+    const Namespace here;
+    here.run("link add br0 type bridge\nlink add br1 type bridge\nlink add v0 type veth peer name v1\nlink add d0 type vxlan id 7 dstport 4789");
+    here.run("link set br0 up\nlink set br1 up\nlink set v0 up\nlink set v1 up\nlink set d0 up\naddress add 192.0.2.1/24 dev br0\naddress add 198.51.100.1/24 dev br1");
+    using Beyond = Link::Beyond;
+    const auto beyond = [](std::string_view name) { return named(read_links().value(), name)->beyond; };
+    const auto after = [&](const std::string& lines, std::string_view name) {
+        here.run(lines);
+        return beyond(name);
+    };
+    CHECK(beyond("br0") == Beyond::nothing);
+    CHECK(after("route add 203.0.113.0/24 via 192.0.2.9", "br0") == Beyond::networks);
+    CHECK(after("route add default via 192.0.2.9", "br0") == Beyond::everything);
+    CHECK(after("route del default", "br0") == Beyond::networks);
+    CHECK(after("route add default table 77 nexthop via 198.51.100.9 dev br1 nexthop via 192.0.2.9 dev br0", "br0") == Beyond::everything);
+    CHECK(beyond("br1") == Beyond::everything);
+    CHECK(after("route add ::/0 via fe80::9 dev v0", "v0") == Beyond::everything);
+    CHECK(after("route add 2001:db8::/32 via fe80::9 dev v1", "v1") == Beyond::networks);
+    CHECK(after("route change ::/0 via fe80::9 dev v0 proto ra", "v0") == Beyond::networks);  // anybody on the link could have said that
+    CHECK(after("route flush table 77\nlink set br0 down", "br0") == Beyond::nothing);
+    CHECK(after("route add default dev d0", "d0") == Beyond::nothing);  // no container is behind that: not told
+}
+
+TEST_CASE("link monitor: a route that tells what lies beyond is a change, others are not") {
+    if (!root()) return;
+    const Namespace here;
+    here.run("link add br0 type bridge\nlink add d0 type vxlan id 7 dstport 4789\nlink set br0 up\nlink set d0 up\naddress add 192.0.2.1/24 dev br0\naddress add 198.51.100.1/24 dev d0");
+    auto monitor = LinkMonitor::open().value();
+    const auto notices = [&](const std::string& lines) {
+        here.run(lines);
+        const bool first = monitor.changed().value();
+        return first && !monitor.changed().value();
+    };
+    CHECK_FALSE(notices("route add 203.0.113.0/24 via 198.51.100.9"));
+    CHECK_FALSE(notices("route add default via 198.51.100.9 metric 9"));
+    CHECK_FALSE(notices("route add 10.0.0.0/8 dev br0"));
+    CHECK(notices("route add default via 192.0.2.9"));
+    CHECK(notices("route del default via 192.0.2.9"));
+    here.run("route add default via 192.0.2.9");
+    CHECK(monitor.changed().value());
+    CHECK(notices("link set br0 down"));  // takes its routes along without a word about them
+}
+
 TEST_CASE("link monitor: says what matters, once") {
     if (!root()) return;
     const Namespace here;
