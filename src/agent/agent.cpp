@@ -40,6 +40,14 @@ Fd kept_socket() {
     return kept;
 }
 
+/// From the file that sysusers writes: NSS could wait for a directory server, and loads libraries to do so.
+std::optional<gid_t> readers() {
+    const Handle<FILE, ::fclose> file{::fopen("/etc/group", "re")};
+    while (const auto* entry = file ? ::fgetgrent(file.get()) : nullptr)
+        if (entry->gr_name == std::string_view("promwarden")) return entry->gr_gid;
+    return std::nullopt;
+}
+
 std::size_t source_count(const Policy& policy) {
     std::size_t total = 0;
     for (const auto& group : policy.firewall.sources) total += count(group.networks);
@@ -83,9 +91,7 @@ Result<> Agent::begin() {
     compare_disk();
     arm_recheck();
     once<&Agent::ask_live>(inquiry_timer_, live_settles, 100ms);
-    std::optional<gid_t> group;
-    if (const auto* entry = ::getgrnam("promwarden"); entry != nullptr) group = entry->gr_gid;
-    server_ = TRY(varlink::Server::start(loop_.get(), TRY(varlink::listen(options_.socket, group)), service()));
+    server_ = TRY(varlink::Server::start(loop_.get(), TRY(varlink::listen(options_.socket, readers())), service()));
     if (rotates()) once<&Agent::on_certificates_due>(certificates_source_, 1s, 100ms);  // whatever an earlier life left unfinished
     return {};
 }
