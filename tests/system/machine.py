@@ -130,6 +130,13 @@ def newer(deb, version, directory):
     return made
 
 
+def forget_old(pattern):
+    """Packages of yesterday's sources. Younger ones may be in use by tests that run beside this."""
+    for place in TREES.glob(pattern):
+        if place.stat().st_mtime < time.time() - 86_400:
+            shutil.rmtree(place, ignore_errors=True)
+
+
 def package():
     """The .deb of the build under test: PROMWARDEN_DEB, or what PROMWARDEN_BUILD holds, packaged once."""
     if given := os.environ.get("PROMWARDEN_DEB"):
@@ -144,9 +151,8 @@ def package():
             text.update(path.read_bytes())
         place = TREES / f"package-{text.hexdigest()[:16]}"
         if not list(place.glob("*.deb")):
-            for old in TREES.glob("package-*"):
-                shutil.rmtree(old, ignore_errors=True)
-            run(SOURCE / "packaging/build-deb", place, env={**os.environ, "PROMWARDEN_BUILT": str(BUILD.resolve())}, timeout=600)
+            forget_old("package-*")
+            run(SOURCE / "packaging/build-deb", place, env={**os.environ, "PROMWARDEN_BUILT": str(BUILD.resolve()), "DEB_BUILD_OPTIONS": "noautodbgsym"}, timeout=600)
         return next(place.glob("promwarden_*.deb"))
 
 
@@ -177,8 +183,7 @@ def package_for(release):
             made = Machine(tree(release, build_packages(), name=f"{release}-build"))
             try:
                 made.offline("/source/packaging/build-deb", "/root/out", options=build_options(), timeout=3600)
-                for old in TREES.glob(f"{release}-package-*"):
-                    shutil.rmtree(old)
+                forget_old(f"{release}-package-*")
                 shutil.copytree(made.root / "root/out", place)
             finally:
                 made.close()
