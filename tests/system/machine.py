@@ -166,8 +166,8 @@ def build_options():
     """For systemd-nspawn, where something is compiled: the tree to read, the cache to use, and no optimisation, which nothing here is about."""
     cache = TREES / "ccache"
     cache.mkdir(parents=True, exist_ok=True)
-    given = os.environ.get("PROMWARDEN_BUILT")  # a build knows its own place and that of its sources
-    built = [f"--bind-ro={SOURCE}", f"--bind-ro={Path(given).resolve()}", f"--setenv=PROMWARDEN_BUILT={Path(given).resolve()}"] if given else []
+    given = os.environ.get("PROMWARDEN_BUILT")  # a build knows its own place and that of its sources, and logs what was installed
+    built = [f"--bind-ro={SOURCE}", f"--bind={Path(given).resolve()}", f"--setenv=PROMWARDEN_BUILT={Path(given).resolve()}"] if given else []
     return [f"--bind-ro={SOURCE}:/source", f"--bind={cache}:/ccache", "--setenv=CCACHE_DIR=/ccache", f"--setenv=DEB_BUILD_OPTIONS=noopt parallel={os.cpu_count()}", *built]
 
 
@@ -197,14 +197,14 @@ class Hammer(threading.Thread):
 
     PROGRAM = r"""
 import select, socket, sys, time
-host, port, number = sys.argv[1], int(sys.argv[2]), 0
+host, port, patience, number = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), 0
 family = socket.AF_INET6 if ':' in host else socket.AF_INET
 last = None
 while True:
     started = time.clock_gettime(time.CLOCK_MONOTONIC)
     number += 1
     with socket.socket(family) as connection:
-        connection.settimeout(0.15)
+        connection.settimeout(patience)
         try:
             connection.connect((host, port))
             connection.sendall(b"GET /-/ready HTTP/1.0\r\n\r\n")
@@ -220,9 +220,9 @@ while True:
         time.sleep(0.002)
 """
 
-    def __init__(self, namespace, address, port=9090):
+    def __init__(self, namespace, address, port=9090, patience=0.15):
         super().__init__(daemon=True)
-        self.process = subprocess.Popen(["ip", "netns", "exec", namespace, "python3", "-c", self.PROGRAM, address, str(port)], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(["ip", "netns", "exec", namespace, "python3", "-c", self.PROGRAM, address, str(port), str(patience)], stdout=subprocess.PIPE, text=True)
         self.attempts = []  # (started, ended, what came)
         self.start()
 
@@ -287,7 +287,8 @@ class Machine:
 
     def hammer(self, role="untrusted", port=9090, version=4):
         address = {("untrusted", 4): UNTRUSTED[0], ("trusted", 4): TRUSTED[0], ("untrusted", 6): "2001:db8::1", ("trusted", 6): "fd00:12::1"}[role, version]
-        return Hammer(self.namespaces[role], address, port)
+        # A busy machine answers late, but a lost SYN is sent again only after a second: whoever is to be answered waits for almost that long.
+        return Hammer(self.namespaces[role], address, port, patience=0.9 if role == "trusted" else 0.15)
 
     def answers(self, role, port=9090):
         """What a client of that role gets: the HTTP status, or 0."""
