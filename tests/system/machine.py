@@ -344,7 +344,7 @@ class Machine:
         """A command inside the running machine."""
         if user is not None:
             command = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *command)
-        return run("nsenter", f"--target={self.leader}", "--all", "--", *command, timeout=options.pop("timeout", 120), **options)
+        return run("nsenter", f"--target={self.leader}", "--all", "--", *command, timeout=options.pop("timeout", 300), **options)
 
     def put(self, path, name=None):
         """A file of this host below /root of the machine."""
