@@ -16,6 +16,7 @@ std::optional<Format> parse_format(std::string_view word);
 std::string report(const Report& report, Format format, bool colour = false);
 
 std::string text(const Report& report, bool colour = false);  // failures first
+std::string lint_text(const Report& report, std::size_t files, bool colour = false);  // file by file, from top to bottom, each place once
 std::string json(const Report& report);                       // promwarden.report/1
 std::string sarif(const Report& report);  // SARIF 2.1.0: failures as results, waived ones suppressed, what is unknown as a notification
 std::string junit(const Report& report);  // a failing control is a failure, an unknown one an error, a waived or inapplicable one skipped
@@ -42,6 +43,9 @@ enum class Colour : std::uint8_t { red, yellow, green, cyan, bold, dim };
 
 /// The words in a colour, or as they are.
 std::string paint(std::string_view words, Colour colour, bool wanted);
+
+/// "prometheus.yml:7:5 (scrape_configs[0].bearer_token)", as far as it is known.
+std::string place(const Location& location);
 
 /// A paragraph of words broken into lines of at most `width` columns, each after `indent` spaces.
 std::string paragraph(std::string_view words, std::size_t indent, std::size_t width = 96);

@@ -106,29 +106,19 @@ std::optional<double> amount(FlagType type, const std::string& value) {
 }
 
 void judge_limit(const Server& server, const Limit& limit, Gathered& gathered) {
-    const auto* rule = prometheus::find_flag(limit.flag, prometheus::build_of(server));
-    if (rule == nullptr) return;
+    const auto build = prometheus::build_of(server);
+    if (prometheus::find_flag(limit.flag, build) == nullptr) return;
     for (const auto& witness : witnesses(server, limit.flag, gathered)) {
-        const auto value = amount(rule->type, witness.value), most = amount(rule->type, std::string(rule->preset));
-        if (!value || !most) continue;  // it does not start with that: config.startable
-        const bool none = limit.zero_is_none && *value == 0;
-        if (!none && *value <= *most) continue;
+        const auto loose = looser_than_default({std::string(limit.flag), witness.value, {}, {}}, build);
+        if (!loose) continue;
         const auto* where = written(server, witness, limit.flag);
-        const auto observed = seen(server, witness, fmt::format("--{}={}{}", limit.flag, witness.value, none ? ", which is no limit" : ""));
-        gathered.findings.push_back({server.name, fmt::format("--{} at most {}, the default", limit.flag, rule->preset), observed, where == nullptr ? std::nullopt : location_of(*where), witness.evidence,
-                                     {false, fmt::format("replace it by --{}={}, or leave it out{}; {}", limit.flag, rule->preset, where == nullptr ? "" : ": it is " + place_of(server, *where), then_restart(server))}});
+        const auto observed = seen(server, witness, fmt::format("--{}={}{}", limit.flag, witness.value, loose->none ? ", which is no limit" : ""));
+        gathered.findings.push_back({server.name, fmt::format("--{} at most {}, the default", limit.flag, loose->most), observed, where == nullptr ? std::nullopt : location_of(*where), witness.evidence,
+                                     {false, fmt::format("replace it by --{}={}, or leave it out{}; {}", limit.flag, loose->most, where == nullptr ? "" : ": it is " + place_of(server, *where), then_restart(server))}});
     }
 }
 
 // ---- origins --------------------------------------------------------------------------------------------------------
-
-/// Whether a page of a site that nobody named may read the answers.
-std::optional<bool> lets_strangers_in(const std::string& pattern) {
-    constexpr std::string_view strangers[] = {"https://stranger.invalid", "http://stranger.invalid", "http://stranger.invalid:8080", "null"};
-    const auto matched = prometheus::matches(pattern, strangers);
-    if (!matched) return std::nullopt;
-    return std::ranges::find(*matched, true) != matched->end();
-}
 
 void judge_origin(const Policy& policy, const Server& server, Gathered& gathered) {
     constexpr std::string_view flag = "web.cors.origin";
@@ -152,6 +142,23 @@ void judge_origin(const Policy& policy, const Server& server, Gathered& gathered
 }
 
 }  // namespace
+
+std::optional<bool> lets_strangers_in(const std::string& pattern) {
+    constexpr std::string_view strangers[] = {"https://stranger.invalid", "http://stranger.invalid", "http://stranger.invalid:8080", "null"};
+    const auto matched = prometheus::matches(pattern, strangers);
+    if (!matched) return std::nullopt;
+    return std::ranges::find(*matched, true) != matched->end();
+}
+
+std::optional<LooseLimit> looser_than_default(const Flag& flag, const prometheus::Build& build) {
+    const auto limit = std::ranges::find(limits, flag.name, &Limit::flag);
+    const auto* rule = limit == std::end(limits) ? nullptr : prometheus::find_flag(flag.name, build);
+    if (rule == nullptr) return std::nullopt;
+    const auto value = amount(rule->type, flag.value), most = amount(rule->type, std::string(rule->preset));
+    if (!value || !most) return std::nullopt;  // it does not start with that: config.startable
+    const bool none = limit->zero_is_none && *value == 0;
+    return none || *value > *most ? std::optional(LooseLimit{rule->preset, none}) : std::nullopt;
+}
 
 Decision decide_admin(const Policy& policy, const Facts& facts) {
     return decide_switch(policy, facts, {"web.enable-admin-api", policy.prometheus.allow.admin_api}, "the admin API is off");

@@ -196,6 +196,14 @@ void judge_strangers(const Policy& policy, const Facts& facts, Gathered& gathere
 
 }  // namespace
 
+std::optional<bool> listens_as_allowed(const Policy& policy, std::string_view value) {
+    const auto place = place_in(value);
+    if (!place || place->endpoints.empty()) return std::nullopt;
+    return std::ranges::any_of(place->endpoints, [&](const Endpoint& endpoint) { return allowed(policy, endpoint); });
+}
+
+std::string listening_expected(const Policy& policy) { return expectation(policy); }
+
 Decision decide_listen_address(const Policy& policy, const Facts& facts) {
     if (!facts.servers) return unknown(facts.servers.error());
     if (!facts.listeners) return unknown(facts.listeners.error());

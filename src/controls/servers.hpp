@@ -47,4 +47,20 @@ struct Witness {
 /// What a flag is now, and, where the unit says something else, what it will be. Says in `gathered` where that could not be told.
 std::vector<Witness> witnesses(const Server& server, std::string_view name, Gathered& gathered);
 
+// ---- what a single flag says, for whoever judges command lines -------------------------------------------------------
+
+/// Whether a page of a site that nobody named may read the answers under that --web.cors.origin; nullopt where the pattern does not compile.
+std::optional<bool> lets_strangers_in(const std::string& pattern);
+
+struct LooseLimit {
+    std::string_view most;  // the default
+    bool none = false;      // it switches the limit off
+};
+/// A limit on queries that is looser than its default.
+std::optional<LooseLimit> looser_than_default(const Flag& flag, const prometheus::Build& build);
+
+/// Whether that --web.listen-address is one of the policy's, or loopback where it names none; nullopt where only a resolver could tell.
+std::optional<bool> listens_as_allowed(const Policy& policy, std::string_view value);
+std::string listening_expected(const Policy& policy);
+
 }  // namespace promwarden

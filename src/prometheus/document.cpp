@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "promwarden/prometheus.hpp"
+#include "promwarden/template.hpp"
 
 namespace promwarden::prometheus {
 
@@ -26,7 +27,7 @@ struct Stranger {
 constexpr Stranger strangers[] = {
     {"a Kubernetes object", {"apiVersion", "kind"}},      {"an Alertmanager configuration", {"route", "receivers"}}, {"a Compose file", {"services", ""}},
     {"a Promtail configuration", {"clients", "scrape_configs"}}, {"a Promtail configuration", {"positions", ""}},     {"an OpenTelemetry Collector configuration", {"receivers", "exporters"}},
-    {"a Grafana Agent configuration", {"metrics", "integrations"}}, {"Helm values", {"serverFiles", ""}},            {"a rule test file for promtool", {"rule_files", "tests"}},
+    {"a Grafana Agent configuration", {"metrics", "integrations"}}, {"a Grafana Agent configuration", {"metrics", ""}}, {"Helm values", {"serverFiles", ""}},            {"a rule test file for promtool", {"rule_files", "tests"}},
     {"an Alertmanager configuration", {"receivers", "global"}},
 };
 
@@ -96,10 +97,10 @@ FileKind kind_of_lines(std::string_view text) {
     FileKind kind = FileKind::unknown;
     constexpr std::pair<std::string_view, FileKind> signs[] = {
         {"scrape_configs:", FileKind::prometheus}, {"remote_write:", FileKind::prometheus},      {"rule_files:", FileKind::prometheus}, {"metric_relabel_configs:", FileKind::prometheus},
-        {"- job_name:", FileKind::prometheus},     {"tls_server_config:", FileKind::web},        {"basic_auth_users:", FileKind::web},   {"- alert:", FileKind::rules},
+        {"- job_name:", FileKind::prometheus},     {"tls_server_config:", FileKind::web},        {"basic_auth_users:", FileKind::web},   {"global:", FileKind::prometheus}, {"- alert:", FileKind::rules},
         {"- record:", FileKind::rules},            {"groups:", FileKind::rules},
     };
-    constexpr std::string_view others[] = {"apiVersion:", "receivers:", "services:"};
+    constexpr std::string_view others[] = {"apiVersion:", "receivers:", "services:", "```", "#!/"};
     bool stranger = false;
     each_line(text, [&](std::string_view line) {
         stranger = stranger || std::ranges::any_of(others, [&](std::string_view other) { return line.starts_with(other); });
@@ -108,6 +109,13 @@ FileKind kind_of_lines(std::string_view text) {
             if (trim_left(line).starts_with(sign)) kind = of;
     });
     return stranger ? FileKind::unknown : kind;
+}
+
+/// "ALERT Down IF up == 0": what Prometheus read before 2.0.
+bool has_old_rules(std::string_view text) {
+    bool found = false;
+    each_line(text, [&](std::string_view line) { found = found || line.starts_with("ALERT "); });
+    return found;
 }
 
 /// The lines of list items indented below their dash again, as far as the lines themselves tell: a key in the column of the last dash belongs to its item.
@@ -130,17 +138,27 @@ std::string indent_items(std::string_view text, std::vector<bool>& moved) {
     return repaired;
 }
 
-bool has_template_marks(std::string_view text) {
-    return text.find("{{") != std::string_view::npos || text.find("{%") != std::string_view::npos || text.find("<%") != std::string_view::npos ||
-           text.find("%{") != std::string_view::npos;
-}
-
 void adopt(Document& document, yaml::Tree tree, std::optional<FileKind> as) {
     document.tree = std::move(tree);
-    if (document.tree.documents.empty()) return;
+    if (document.tree.documents.empty() || document.tree.documents.front()->null()) document.note = empty_file;
+    if (document.tree.documents.empty()) {
+        document.kind = as.value_or(FileKind::unknown);
+        return;
+    }
     document.root = document.tree.documents.front();
-    if (document.root->null()) document.note = "an empty file";
     document.kind = as ? *as : kind_of(*document.root, document.note);
+}
+
+/// What every rendering of a template has in common, where that is YAML.
+bool read_template(Document& document, std::string_view text, std::optional<FileKind> as) {
+    auto tree = yaml::read(without_templates(text).text);
+    if (!tree) return false;
+    auto common = document;
+    adopt(common, *std::move(tree), as);
+    if (common.kind == FileKind::unknown) return false;
+    common.problem.reset();
+    document = std::move(common);
+    return true;
 }
 
 }  // namespace
@@ -165,12 +183,15 @@ Document read_document(std::string path, std::string_view text, std::optional<Fi
     auto tree = yaml::read(text);
     if (tree) {
         adopt(document, *std::move(tree), as);
+        if (document.kind == FileKind::unknown && has_old_rules(text)) document.note = "a rule file of Prometheus 1";
         if (document.kind == FileKind::rules) document.templated = false;  // {{ $labels }} is Prometheus' own
         return document;
     }
     document.problem = std::move(tree).error();
+    if (document.templated && !document.problem->limit && read_template(document, text, as)) return document;
     document.kind = as ? *as : kind_of_lines(text);
     if (document.kind == FileKind::rules) document.templated = text.find("{%") != std::string_view::npos || text.find("{{-") != std::string_view::npos;
+    if (document.kind == FileKind::unknown && has_old_rules(text)) document.note = "a rule file of Prometheus 1";
     if (document.problem->limit || document.templated || document.kind == FileKind::unknown) return document;
     if (auto repaired = yaml::read(indent_items(text, document.moved))) {
         const auto kind = document.kind;

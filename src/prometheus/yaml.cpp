@@ -24,6 +24,13 @@ Position position(const yaml_mark_t& mark) {
     return {static_cast<std::uint32_t>(mark.line + 1), static_cast<std::uint32_t>(mark.column + 1)};
 }
 
+/// Of an offset in bytes: where a text stops being one, there are no characters to count.
+Position place_in(std::string_view text, std::size_t offset) {
+    text = text.substr(0, offset);
+    const auto last = text.rfind('\n');
+    return {static_cast<std::uint32_t>(std::ranges::count(text, '\n') + 1), static_cast<std::uint32_t>(last == std::string_view::npos ? text.size() + 1 : text.size() - last)};
+}
+
 std::string_view view(const yaml_char_t* text) { return text == nullptr ? std::string_view{} : reinterpret_cast<const char*>(text); }
 
 /// Builds the tree from events. Children wait in one shared stack until their parent is complete, then move into the arena.
@@ -244,8 +251,8 @@ std::expected<Tree, Problem> Builder::build(std::string_view text) {
     for (;;) {
         yaml_event_t event;
         if (yaml_parser_parse(&parser, &event) == 0) {
-            const auto& mark = parser.error == YAML_READER_ERROR ? parser.mark : parser.problem_mark;
-            return std::unexpected(Problem{position(mark), parser.problem == nullptr ? "not YAML" : parser.problem});
+            const auto at = parser.error == YAML_READER_ERROR ? place_in(text, parser.problem_offset) : position(parser.problem_mark);
+            return std::unexpected(Problem{at, parser.problem == nullptr ? "not YAML" : parser.problem});
         }
         const bool end = event.type == YAML_STREAM_END_EVENT;
         const bool taken = take(event);

@@ -38,8 +38,8 @@ std::string escaped(std::string_view text) {
 std::string findings_text(const std::vector<Finding>& findings) {
     std::string text;
     for (const auto& finding : findings)
-        text += fmt::format("\n{}\n  expected  {}\n  observed  {}\n  remedy    {}\n", escaped(finding.subject), escaped(finding.expected),
-                            escaped(finding.observed), escaped(finding.remedy.summary));
+        text += fmt::format("\n{}\n  expected  {}\n  observed  {}\n  remedy    {}\n", escaped(finding.location ? place(*finding.location) : finding.subject),
+                            escaped(finding.expected), escaped(finding.observed), escaped(finding.remedy.summary));
     return text;
 }
 

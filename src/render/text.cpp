@@ -92,13 +92,6 @@ private:
         return fmt::format("      {:<8}  {}\n", name, printable(value));
     }
 
-    static std::string place(const Location& location) {
-        std::string text = location.file;
-        if (location.line > 0) text += fmt::format(":{}", location.line);
-        if (location.line > 0 && location.column > 0) text += fmt::format(":{}", location.column);
-        return location.path.empty() ? text : fmt::format("{} ({})", text, location.path);
-    }
-
     [[nodiscard]] std::string summary() const {
         const auto part = [&](std::size_t count, std::string_view name, Colour colour) {
             const auto text = fmt::format("{} {}", count, name);
@@ -116,6 +109,13 @@ private:
 };
 
 }  // namespace
+
+std::string place(const Location& location) {
+    std::string text = location.file;
+    if (location.line > 0) text += fmt::format(":{}", location.line);
+    if (location.line > 0 && location.column > 0) text += fmt::format(":{}", location.column);
+    return location.path.empty() ? text : fmt::format("{} ({})", text, location.path);
+}
 
 std::string text(const Report& report, bool colour) { return ReportText(report, colour).text(); }
 

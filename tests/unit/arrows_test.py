@@ -28,7 +28,7 @@ ALLOWED = {
 # A public header is called like its room, except these.
 HEADER_OF = {
     **dict.fromkeys(["certificate", "files", "live", "process", "proxy", "ruleset", "server"], "facts"),
-    **dict.fromkeys(["flags", "unit"], "prometheus"),
+    **dict.fromkeys(["flags", "template", "unit"], "prometheus"),
     **dict.fromkeys(["event", "apply", "state"], "plan"),
     **dict.fromkeys(["deployment", "lint", "site"], "controls"),
     "address": "base",

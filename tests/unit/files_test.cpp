@@ -76,7 +76,7 @@ TEST_CASE("secrets.inline") {
         {"secrets.inline", unknown, "scrape_configs:\n- job_name: a\n  bearer_token: !vault abc\n"},
         {"secrets.inline", unknown, "scrape_configs:\n- job_name: a\n  bearer_token: __TOKEN__\n"},
         {"secrets.inline", unknown, "scrape_configs:\n- job_name: a\n  bearer_token: <your token>\n"},
-        {"secrets.inline", unknown, "apiVersion: v1\nkind: Secret\n"},
+        {"secrets.inline", none, "apiVersion: v1\nkind: Secret\n"},
         {"secrets.inline", none, "groups: []\n"},
     };
     check(cases);
@@ -118,7 +118,7 @@ TEST_CASE("secrets.exposed-parameters, secrets.redacted-literal, secrets.inline-
         {"secrets.redacted-literal", failed, "basic_auth_users: {a: <secret>}\n", "basic_auth_users.a"},
         {"secrets.redacted-literal", pass, "scrape_configs:\n- job_name: a\n  basic_auth: {username: <secret>, password_file: p}\n"},
         {"secrets.redacted-literal", none, "groups: []\n"},
-        {"secrets.redacted-literal", unknown, "services: {}\n"},
+        {"secrets.redacted-literal", none, "services: {}\n"},
         {"secrets.inline-key", failed, "tls_server_config:\n  cert_file: a\n  key: hunter2\n", "tls_server_config.key", 3},
         {"secrets.inline-key", pass, "tls_server_config: {cert_file: a, key_file: b}\n"},
         {"secrets.inline-key", unknown, "tls_server_config: {cert_file: a, key: '{{ key }}'}\n"},
@@ -140,7 +140,7 @@ TEST_CASE("secrets.dead-variables") {
         {"secrets.dead-variables", pass, "scrape_configs:\n- job_name: a\n  basic_auth: {username: u, password: 'pa$word'}\n"},
         {"secrets.dead-variables", pass, "basic_auth_users: {a: '$2y$12$ABCDEFghijklmnopqrstuvwxyz0123456789ABCDEFghijklmnopqr'}\n"},
         {"secrets.dead-variables", none, "groups:\n- name: a\n  rules:\n  - {alert: A, expr: up == 0, annotations: {summary: '{{ $labels.instance }} ${X}'}}\n"},
-        {"secrets.dead-variables", unknown, "hello: world\n"},
+        {"secrets.dead-variables", none, "hello: world\n"},
     };
     check(cases);
     const auto decision = decide("secrets.dead-variables", "remote_write:\n- url: https://r/w\n  bearer_token: ${TOKEN:-hunter2}\n");
@@ -282,7 +282,9 @@ TEST_CASE("config.invalid and config.startable") {
         {"config.invalid", failed, "scrape_configs: [\n", "", 2},
         {"config.invalid", pass, "scrape_configs:\n- job_name: a\n  kubernetes_sd_configs: [{role: pod, something_new_and_long: 1}]\n"},
         {"config.invalid", pass, "scrape_config_files: [a/*.yml]\nstorage: {tsdb: {out_of_order_time_window: 30m}}\n"},
-        {"config.invalid", unknown, "{% if a %}\nscrape_configs:\n{% endif %}\n"},
+        {"config.invalid", pass, "{% if a %}\nscrape_configs:\n{% endif %}\n"},
+        {"config.invalid", unknown, "{% if a %}\nscrape_configs: [\n{% endif %}\n"},
+        {"config.invalid", unknown, "hello: 1\n"},
         {"config.invalid", unknown, "route: {}\nreceivers: []\n"},
         {"config.startable", failed, "scrape_configs:\n- job_name: a\n  kubernetes_sd_configs: [{role: pod, api_servers: [a]}]\n", "scrape_configs[0].kubernetes_sd_configs[0].api_servers"},
         {"config.startable", failed, "scrape_configs:\n- job_name: a\n  basic_auth: {password: a, password_file: b}\n", "scrape_configs[0].basic_auth.password_file"},
@@ -342,7 +344,7 @@ TEST_CASE("audit.query-log: judged where it is written, demanded only by a polic
     CHECK(decide("audit.query-log", "global: {scrape_interval: 15s}\n", options).verdict == Verdict::fail);
     CHECK(decide("audit.query-log", "global: {query_log_file: other.log}\n", options).verdict == Verdict::fail);
     CHECK(decide("audit.query-log", "global: {query_log_file: /var/log/prometheus/query.log}\n", options).verdict == Verdict::pass);
-    CHECK(decide("audit.query-log", "hello: 1\n", options).verdict == Verdict::unknown);
+    CHECK(decide("audit.query-log", "hello: 1\n", options).verdict == Verdict::not_applicable);
 }
 
 TEST_CASE("tls.client-auth: a policy can demand it") {
@@ -381,7 +383,7 @@ TEST_CASE("alerts") {
         const Case one[] = {{each.control, each.verdict, text, each.verdict == failed ? "groups[0].rules[0].expr" : "", 5}};
         check(one);
     }
-    const Case templated[] = {{"alerts.query-rate", unknown, "{%- for a in b %}\n- alert: A\n{%- endfor %}\n"}, {"alerts.auth-failures", unknown, "hello: 1\n"}, {"alerts.reload-failed", unknown, "hello: 1\n"}};
+    const Case templated[] = {{"alerts.query-rate", none, "{%- for a in b %}\n- alert: A\n{%- endfor %}\n"}, {"alerts.query-rate", unknown, "groups: [\n{%- for a in b %}\n"}, {"alerts.auth-failures", none, "hello: 1\n"}};
     check(templated);
 }
 
@@ -428,15 +430,69 @@ TEST_CASE("the hardening guide's own lines, pasted as they are printed") {
     CHECK(decide("alerts.reload-failed", reload).verdict == Verdict::pass);
 }
 
+TEST_CASE("config.startable: relabelling rules and empty items") {
+    const auto rule = [](std::string_view text) { return decide("config.startable", "scrape_configs:\n- job_name: a\n  relabel_configs:\n  - {" + std::string(text) + "}\n"); };
+    for (const std::string_view good : {"source_labels: [a], target_label: b", "action: labeldrop, regex: a", "action: hashmod, modulus: 2, target_label: b, source_labels: [a]", "action: keep, source_labels: [a]", "action: keepequal, source_labels: [a], target_label: b",
+                                        "action: LabelMap, regex: a, replacement: b"}) {
+        CAPTURE(good);
+        CHECK(rule(good).verdict == Verdict::pass);
+    }
+    for (const std::string_view bad : {"source_labels: [a]", "action: labeldrop, regex: a, source_labels: [b]", "action: hashmod, target_label: b", "action: keepequal, source_labels: [a], regex: b, target_label: c", "action: lowercase, source_labels: [a]", "action: relabel"}) {
+        CAPTURE(bad);
+        CHECK(rule(bad).verdict == Verdict::fail);
+    }
+    CHECK(rule("action: keep_if_equal, source_labels: [a, b]").verdict == Verdict::unknown);
+    CHECK(rule("if: '{a=\"b\"}', action: drop").verdict == Verdict::unknown);
+    CHECK(decide("config.startable", "scrape_configs:\n-\n").verdict == Verdict::fail);
+    CHECK(decide("config.startable", "tls_server_config: {cert_file: a, key_file: b, min_version: TLS111}\n").verdict == Verdict::fail);
+}
+
+TEST_CASE("templates are judged by what every rendering says") {
+    const std::string_view text = "scrape_configs:\n{% for host in hosts %}\n  - job_name: {{ host }}\n    scheme: https\n    tls_config:\n      insecure_skip_verify: true\n    basic_auth:\n      password: {{ secret }}x\n    static_configs:\n      - targets: ['{{ host }}:9100']\n{% endfor %}\n";
+    CHECK(decide("tls.scrape", text).findings.at(0).location->line == 6);
+    CHECK(decide("secrets.inline", text).verdict == Verdict::unknown);
+    CHECK(decide("config.startable", text).verdict == Verdict::pass);
+    CHECK(decide("tls.scrape", "scrape_configs:\n- job_name: a\n  static_configs: [{targets: ['node:${PORT:-9100}']}]\n").verdict == Verdict::fail);
+    CHECK(decide("tls.scrape", "scrape_configs:\n- job_name: a\n  static_configs: [{targets: ['localhost:{{ port }}']}]\n").verdict == Verdict::pass);
+    const auto named = prometheus::read_document("prometheus.yml.tpl", "remote_write:\n- url: https://${host}/write\n");
+    for (const auto& [id, decision] : judge(std::span(&named, 1)))
+        if (id == "secrets.dead-variables") CHECK(decision.verdict == Verdict::unknown);
+}
+
+TEST_CASE("a file of another kind is one remark") {
+    const auto document = prometheus::read_document("map.yaml", "apiVersion: v1\nkind: ConfigMap\n");
+    std::size_t remarks = 0;
+    for (const auto& [id, decision] : judge(std::span(&document, 1))) remarks += decision.verdict == Verdict::not_applicable ? 0 : 1;
+    CHECK(remarks == 1);
+    CHECK(decide("config.invalid", "apiVersion: v1\nkind: ConfigMap\n").reason == "f.yml: none of the kinds of file that lint knows: it looks like a Kubernetes object; if it is one, say which with --as");
+    CHECK(decide("config.invalid", "").reason == "f.yml: an empty file: there is nothing to judge");
+    CHECK(decide("config.invalid", "global: {scrape_interval: 15s}\n---\nscrape_configs: []\n").findings.at(0).location->line == 3);
+}
+
+TEST_CASE("tls.scrape: the remedy is the line to insert") {
+    CHECK(decide("tls.scrape", "scrape_configs:\n  - job_name: a\n    static_configs: [{targets: ['node:9100']}]\n").findings.at(0).remedy.summary.starts_with("insert after line 2:     scheme: https"));
+}
+
 TEST_CASE("refused texts leave every control undecided, and findings are bounded") {
     const auto deep = decide("secrets.inline", "scrape_configs:\n- " + std::string(1000, '[') + std::string(1000, ']'), {.policy = nullptr, .version = {}, .as = prometheus::FileKind::prometheus, .only = {}, .main_file = {}, .own_ports = {}});
     CHECK(deep.verdict == Verdict::unknown);
-    CHECK(deep.reason == "f.yml: refused: nested deeper than 200 levels");
+    CHECK(deep.reason == "f.yml:2:201: refused: nested deeper than 200 levels");
     std::string many = "scrape_configs:\n";
     for (int i = 0; i < 1500; ++i) many += "- {job_name: j" + std::to_string(i) + ", bearer_token: t}\n";
     const auto bounded = decide("secrets.inline", many);
     CHECK(bounded.findings.size() == 1000);
     CHECK(bounded.reason == "1500 places, the first 1000 are listed");
+}
+
+TEST_CASE("lint: a template of nginx") {
+    const InputFile files[] = {{"site.conf.j2", "server {\n    server_name {{ domain }};\n    listen {{ port }};\n{% if x %}\n    access_log off;\n{% endif %}\n    location / { proxy_pass http://127.0.0.1:9090; }\n}\n"}};
+    LintOptions options;
+    options.only = {"access.authentication", "proxy.tls-only"};
+    const auto report = lint(files, options, {});
+    for (const auto& row : report.controls) {
+        if (row.control->id == "access.authentication") CHECK(row.decision.findings.at(0).location->line == 7);
+        if (row.control->id == "proxy.tls-only") CHECK(row.decision.verdict == Verdict::unknown);
+    }
 }
 
 TEST_CASE("lint: a report over several files, in the catalogue's words") {

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
+#include "promwarden/lint.hpp"
 #include "promwarden/render.hpp"
 
 using namespace promwarden;
@@ -121,6 +122,15 @@ TEST_CASE("golden: every format of a report, a plan, an event and an explanation
     check_golden("explain.txt", render::text(*find_control("access.local-users")));
     check_golden("explain.json", render::json(*find_control("access.local-users")));
     check_golden("catalogue.txt", render::text(catalogue()));
+}
+
+TEST_CASE("golden: a report over files, file by file and each place once") {
+    const InputFile files[] = {{"web.yml", "basic_auth_users:\n  alice: secret\n"},
+                               {"prometheus.yml", "scrape_configs:\n  - job_name: shop\n    metric_path: /m\n    bearer_token: secret\n    static_configs:\n      - targets: ['shop:80']\n"},
+                               {"values.yaml", "apiVersion: v1\nkind: ConfigMap\n"}};
+    const auto report = lint(files, {}, now);
+    check_golden("lint.txt", render::lint_text(report, std::size(files)));
+    CHECK(render::lint_text(lint({}, {}, now), 0).starts_with("0 files, 0 places to correct"));
 }
 
 TEST_CASE("formats by name") {

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "promwarden/prometheus.hpp"
+#include "promwarden/template.hpp"
 
 using namespace promwarden;
 using yaml::Node;
@@ -158,6 +159,41 @@ TEST_CASE("kinds: told from the content") {
     CHECK(prometheus::read_document("f", "{}", FileKind::web).kind == FileKind::web);
     CHECK(prometheus::file_kind("web") == FileKind::web);
     CHECK_FALSE(prometheus::file_kind("unknown").has_value());
+}
+
+TEST_CASE("templates: what every rendering has in common, in its lines and columns") {
+    const auto marks = [](std::size_t count) {
+        std::string text;
+        while (count-- > 0) text += prometheus::filled_later;
+        return text;
+    };
+    const auto clean = prometheus::without_templates("{# about #}\na: {{ x }}:1\n{% for h in hosts %}\n- b\n{% endfor %}\nc\n{{- range .X }}\nd: '{{ é }}'\n{{- end }}\n%{ for x in y ~}\n<% if a %>e<%= f %>\n");
+    CHECK(clean.text == "#\na: " + marks(7) + ":1\n#\n- b\n#\nc\n#\nd: '" + marks(7) + "'\n#\n#\n          e" + marks(8) + "\n");
+    CHECK(clean.conditional == std::vector<bool>{false, false, true, true, true, false, true, true, true, true, true, true});
+    CHECK(prometheus::without_templates("a {{ b").text == "a {{ b");
+    for (const auto* name : {"prometheus.yml.j2", "d/prometheus.tmpl", "prometheus.yml.tpl", "prometheus.tpl.yml"}) CHECK(prometheus::is_template_name(name));
+    for (const auto* name : {"prometheus.yml", "d.tpl/prometheus.yml", "interior.yml"}) CHECK_FALSE(prometheus::is_template_name(name));
+}
+
+TEST_CASE("templates: a text that is YAML only without its marks is read") {
+    const auto document = prometheus::read_document("f", "scrape_configs:\n{% for h in hosts %}\n  - job_name: {{ h }}\n    scheme: {{ s }}x\n{% endfor %}\n");
+    CHECK(document.kind == prometheus::FileKind::prometheus);
+    CHECK_FALSE(document.problem.has_value());
+    CHECK(document.root->find("scrape_configs")->items.front()->entry("scheme")->at.line == 4);
+    const auto broken = prometheus::read_document("f", "scrape_configs:\n  - job_name: {{ h }}\n {{ y }}: [\n");
+    CHECK(broken.problem.has_value());
+}
+
+TEST_CASE("kinds: what a file looks like that is none of ours") {
+    CHECK(prometheus::read_document("f", "").note == prometheus::empty_file);
+    CHECK(prometheus::read_document("f", "# a\n---\n").note == prometheus::empty_file);
+    CHECK(prometheus::read_document("f", "ALERT Down\n  IF up == 0\n  LABELS { a = \"b\" }\n").note == "a rule file of Prometheus 1");
+    CHECK(prometheus::read_document("f", "# Words\n\n```yaml\nscrape_configs: []\n```\n").kind == prometheus::FileKind::unknown);
+    CHECK(prometheus::read_document("f", "metrics: {configs: []}\n").note == "a Grafana Agent configuration");
+    const auto latin = prometheus::read_document("f", "global:\n  # caf\xe9\n  scrape_interval: 15s\n");
+    REQUIRE(latin.problem.has_value());
+    CHECK(latin.problem->at.line == 2);
+    CHECK(latin.problem->at.column > 1);
 }
 
 TEST_CASE("kinds: a list that lost its indentation is still read, columns are those of the file") {

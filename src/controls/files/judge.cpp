@@ -76,6 +76,7 @@ void walk_document(const Document& document, const LintOptions& options, Verdict
     const Walk walk{document, options, verdicts};
     const Path root;
     const auto& node = *document.root;
+    further_documents(walk);
     if (node.kind == Node::Kind::sequence) {
         for (std::size_t i = 0; i < node.items.size(); ++i) walk.block(*node.items[i], item_shape(*node.items[i], document.kind), root[i], {});
         return;
@@ -89,22 +90,34 @@ void walk_document(const Document& document, const LintOptions& options, Verdict
 /// What stands in the way of judging a document at all; "" where nothing does.
 std::string obstacle(const Document& document) {
     if (document.problem && document.problem->limit) return fmt::format("refused: {}", document.problem->message);
-    if (document.problem && document.templated) return "a template: render it and lint the result";
-    if (document.kind == FileKind::unknown)
-        return document.problem ? "not a file of a known kind" : fmt::format("what kind of file this is cannot be told from its content{}", document.note.empty() ? "" : ": it looks like " + document.note);
+    if (document.problem && document.templated && document.kind != FileKind::unknown) return "a template that is no YAML before it is rendered: lint what it renders to";
     if (document.problem && !document.repaired) return "not YAML";
     return {};
 }
 
-bool concerns(const Row& row, const Document& document) { return document.kind == FileKind::unknown || (row.about & bit(document.kind)) != 0; }
+bool concerns(const Row& row, const Document& document) { return (row.about & bit(document.kind)) != 0; }
+
+std::string place_of(const Document& document) {
+    return document.problem && document.problem->at.line > 0 ? fmt::format("{}:{}:{}", document.path, document.problem->at.line, document.problem->at.column) : document.path;
+}
+
+/// A file that is none of ours is one remark, not a verdict on every control.
+void stranger(const Document& document, Verdicts& verdicts) {
+    if (document.note == prometheus::empty_file) return verdicts.undecided(Id::invalid, document, "an empty file: there is nothing to judge");
+    auto text = std::string("none of the kinds of file that lint knows");
+    if (!document.note.empty()) text += ": it looks like " + document.note;
+    if (document.problem) text += fmt::format(", and it is no YAML ({})", document.problem->message);
+    verdicts.undecided(Id::invalid, place_of(document), text + "; if it is one, say which with --as");
+}
 
 void judge_document(const Document& document, const LintOptions& options, Verdicts& verdicts) {
     const auto blocked = obstacle(document);
-    const bool broken = document.problem && !document.problem->limit && !document.templated && document.kind != FileKind::unknown;
+    if (document.kind == FileKind::unknown && !(document.problem && document.problem->limit)) return stranger(document, verdicts);
+    const bool broken = document.problem && !document.problem->limit && !document.templated;
     if (broken) not_yaml(verdicts, document);
     for (const auto& row : rows) {
-        if (!concerns(row, document)) continue;
-        if (!blocked.empty() && !(broken && (row.id == Id::invalid || row.id == Id::startable))) verdicts.undecided(row.id, document, blocked);
+        if (document.kind == FileKind::unknown ? row.id != Id::invalid : !concerns(row, document)) continue;
+        if (!blocked.empty() && !(broken && (row.id == Id::invalid || row.id == Id::startable))) verdicts.undecided(row.id, place_of(document), blocked);
         if (blocked.empty() && (row.passes & bit(document.kind)) != 0) verdicts.touch(row.id);
     }
     if (blocked.empty() && document.root != nullptr) walk_document(document, options, verdicts);

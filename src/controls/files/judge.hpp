@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "promwarden/lint.hpp"
+#include "promwarden/template.hpp"
 
 namespace promwarden::files {
 
@@ -51,7 +52,8 @@ public:
     void fail(Id id, const Place& place, std::string expected, std::string observed, std::string remedy);
     /// `why` follows the place: "the address is filled in by a template".
     void undecided(Id id, const Place& place, std::string_view why);
-    void undecided(Id id, const Document& document, std::string_view why);
+    void undecided(Id id, const Document& document, std::string_view why) { undecided(id, document.path, why); }
+    void undecided(Id id, const std::string& where, std::string_view why);
     void touch(Id id) { of(id).touched = true; }
     /// Whether a regular expression compiles; each one is compiled once.
     [[nodiscard]] bool compiles(std::string_view expression);
@@ -118,12 +120,18 @@ private:
 void variables(const Walk& walk, const Node& node, const Path& path, yaml::Position key_at);
 
 // keys.cpp: names and values that Prometheus refuses
+/// Both controls say the same from two sides: the file is wrong, and therefore Prometheus would not start with it.
+void refuse(const Walk& walk, const Place& place, const std::string& observed, const std::string& remedy);
+void further_documents(const Walk& walk);
 void unknown_key(const Walk& walk, const Node& block, const Entry& entry, Shape shape, const Path& path);
 void repeated_key(const Walk& walk, const Entry& entry, const Path& path);
 void known_key(const Walk& walk, const Entry& entry, const Key& key, const Path& path);
 void block_rules(const Walk& walk, const Node& node, Shape shape, const Path& path);
 void top_rules(const Walk& walk, const Node& root, const Path& path);
 void not_yaml(Verdicts& verdicts, const Document& document);
+
+// relabel.cpp
+void relabel_rules(const Walk& walk, const Node& rule, const Path& path);
 
 // secrets.cpp
 void secret(const Walk& walk, const Node& node, const Key& key, const Path& path, yaml::Position key_at);

@@ -12,12 +12,6 @@ namespace promwarden::files {
 
 namespace {
 
-/// Both say the same from two sides: the file is wrong, and therefore Prometheus would not start with it.
-void refuse(const Walk& walk, const Place& place, const std::string& observed, const std::string& remedy) {
-    walk.verdicts.fail(Id::invalid, place, "a setting that Prometheus knows, where it belongs", observed, remedy);
-    walk.verdicts.fail(Id::startable, place, "a file that Prometheus accepts", observed + "; Prometheus refuses to start with it", remedy);
-}
-
 /// Whose setting it is, where another program reads files of the same form; "" for none that is known.
 std::string_view foreign(std::string_view key, Shape shape) {
     constexpr std::string_view metrics[] = {"stream_parse", "relabel_debug", "metric_relabel_debug", "scrape_align_interval", "scrape_offset", "series_limit", "no_stale_markers",
@@ -25,6 +19,7 @@ std::string_view foreign(std::string_view key, Shape shape) {
     constexpr std::string_view groups[] = {"concurrency", "type", "tenant", "params", "headers", "notifier_headers", "eval_offset", "eval_delay", "eval_alignment", "extra_filter_labels"};
     constexpr std::string_view rules[] = {"debug", "update_entries_limit"};
     const auto in = [&](const auto& keys) { return std::ranges::find(keys, key) != std::end(keys); };
+    if (shape == Shape::relabel && (key == "if" || key == "match" || key == "labels")) return "VictoriaMetrics";
     if (in(metrics) || (shape == Shape::rule_group && in(groups)) || (shape == Shape::rule && in(rules))) return "VictoriaMetrics";
     if (shape == Shape::rule_group && key == "partial_response_strategy") return "Thanos";
     if (shape == Shape::rule_group && (key == "source_tenants" || key == "evaluation_delay" || key == "align_evaluation_time_on_interval")) return "Mimir";
@@ -115,23 +110,6 @@ void scrape_rules(const Walk& walk, const Node& block, const Path& path) {
     }
 }
 
-void relabel_rules(const Walk& walk, const Node& block, const Path& path) {
-    constexpr std::string_view actions[] = {"replace", "keep", "drop", "keepequal", "dropequal", "hashmod", "labelmap", "labeldrop", "labelkeep", "lowercase", "uppercase"};
-    if (const auto* action = block.entry("action"); action != nullptr && written(*action->value) == Written::literal) {
-        std::string name(action->value->scalar());
-        std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-        const Path at = path / "action";
-        if (std::ranges::find(actions, name) == std::end(actions)) {
-            const auto near = nearest(name, {std::begin(actions), std::end(actions)});
-            refuse(walk, walk.place(at, action->at), "an unknown relabelling action", near ? line_with(walk.place(at, action->at), fmt::format("action: {}", *near)) : "use one of the actions that Prometheus knows");
-        }
-    }
-    if (const auto* regex = block.entry("regex"); regex != nullptr && written(*regex->value) == Written::literal && !walk.verdicts.compiles(regex->value->scalar())) {
-        const Path at = path / "regex";
-        refuse(walk, walk.place(at, regex->at), "a regular expression that does not compile", fmt::format("line {}: write it in RE2 syntax", in_file(walk.document, regex->at).line));
-    }
-}
-
 /// "512MB" in bytes, as Prometheus reads it: powers of 1024, the B is part of the unit.
 std::optional<std::uint64_t> bytes(std::string_view text) {
     constexpr std::string_view units[] = {"B", "KB", "MB", "GB", "TB", "PB", "EB"};
@@ -188,12 +166,24 @@ std::string_view wrong_form(const Node& node, const Key& key) {
     return {};
 }
 
+/// "-" with nothing behind it in a list of blocks.
+void empty_items(const Walk& walk, const Node& node, const Key& key, const Path& path) {
+    if (key.value != prometheus::Value::many || walk.document.templated || walk.document.repaired) return;
+    for (std::size_t i = 0; i < node.items.size(); ++i)
+        if (node.items[i]->null()) refuse(walk, walk.place(path[i], node.items[i]->at), "an empty item", fmt::format("remove line {}, or put its settings behind the dash", in_file(walk.document, node.items[i]->at).line));
+}
+
 bool has_http(Shape shape) { return prometheus::find_key(shape, "follow_redirects") != nullptr; }
 
 }  // namespace
 
+void refuse(const Walk& walk, const Place& place, const std::string& observed, const std::string& remedy) {
+    walk.verdicts.fail(Id::invalid, place, "a setting that Prometheus knows, where it belongs", observed, remedy);
+    walk.verdicts.fail(Id::startable, place, "a file that Prometheus accepts", observed + "; Prometheus refuses to start with it", remedy);
+}
+
 void unknown_key(const Walk& walk, const Node& block, const Entry& entry, Shape shape, const Path& path) {
-    if (entry.key.empty() || entry.key.find("{{") != std::string_view::npos || entry.key.find("{%") != std::string_view::npos) return;
+    if (entry.key.empty() || entry.key.find("{{") != std::string_view::npos || entry.key.find("{%") != std::string_view::npos || entry.key.find(prometheus::filled_later) != std::string_view::npos) return;
     const Place place = walk.place(path, entry.at);
     if (const auto owner = foreign(entry.key, shape); !owner.empty()) return walk.verdicts.undecided(Id::startable, place, fmt::format("a setting of {}, which Prometheus does not know", owner));
     if (walk.document.repaired && (shape == Shape::rule || shape == Shape::rule_group || shape == Shape::relabel)) return;
@@ -228,6 +218,7 @@ void known_key(const Walk& walk, const Entry& entry, const Key& key, const Path&
     if (const auto form = wrong_form(*entry.value, key); !form.empty() && !walk.document.templated && !walk.document.repaired)
         refuse(walk, place, fmt::format("not {}", form), key.value == prometheus::Value::one ? fmt::format("line {}: put its settings below it, indented", in_file(walk.document, entry.at).line)
                                                                                             : fmt::format("line {}: make it a list: each item on a line of its own after `- `", in_file(walk.document, entry.at).line));
+    empty_items(walk, *entry.value, key, path);
     if (key.value == prometheus::Value::duration && written(*entry.value) == Written::literal && !duration(entry.value->scalar()))
         refuse(walk, place, "not a duration", fmt::format("line {}: write a number with a unit: 15s, 1m, 1h30m", in_file(walk.document, entry.at).line));
 }
@@ -296,6 +287,14 @@ void top_rules(const Walk& walk, const Node& root, const Path& path) {
     const auto wanted = demanded ? policy->query_log : std::string("/var/log/prometheus/query.log");
     walk.verdicts.fail(Id::query_log, walk.place(global == nullptr ? path : above, global == nullptr ? root.at : global->at), wanted, "no query_log_file: queries are not recorded",
                        fmt::format("add `  query_log_file: {}` below `global:`{}", wanted, global == nullptr ? "" : fmt::format(" (line {})", in_file(walk.document, global->at).line)));
+}
+
+void further_documents(const Walk& walk) {
+    const auto& all = walk.document.tree.documents;
+    const Path root;
+    for (std::size_t i = 1; i < all.size(); ++i)
+        if (!all[i]->null())
+            walk.verdicts.fail(Id::invalid, walk.place(root, all[i]->at), "one document", "a further document, which Prometheus never reads", fmt::format("move what follows line {} into the first document", in_file(walk.document, all[i]->at).line));
 }
 
 void not_yaml(Verdicts& verdicts, const Document& document) {

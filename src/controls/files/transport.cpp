@@ -71,7 +71,9 @@ void report_clear(const Walk& walk, Id id, const Node& block, const Path& path, 
         const Path at = path / "scheme";
         walk.verdicts.fail(id, walk.place(at, scheme->at), std::string(encrypted), observed, line_with(walk.place(at, scheme->at), "scheme: https") + std::string(advice));
     } else {
-        walk.verdicts.fail(id, walk.place(fallback, fallback_at), std::string(encrypted), observed, "add `scheme: https` to " + path.text() + std::string(advice));
+        const auto first = in_file(walk.document, block.entries.empty() ? block.at : block.entries.front().at);
+        walk.verdicts.fail(id, walk.place(fallback, fallback_at), std::string(encrypted), observed,
+                           fmt::format("insert after line {}: {}scheme: https{}", first.line, std::string(first.column > 0 ? first.column - 1 : 0, ' '), advice));
     }
 }
 
@@ -123,7 +125,7 @@ bool judge_url(const Walk& walk, const Node& block, const Path& path, std::strin
     if (scheme == "unix") return true;
     walk.verdicts.touch(id);
     const auto where = node.templated ? Where::unknown : where_is(parts.host);
-    const bool scheme_unknown = node.templated || scheme.find_first_of("${}<>%") != std::string_view::npos || (!parts.has_scheme && written(node) != Written::literal);
+    const bool scheme_unknown = node.templated || scheme.find_first_of("${}<>%") != std::string_view::npos || scheme.find(prometheus::filled_later) != std::string_view::npos || (!parts.has_scheme && written(node) != Written::literal);
     if (where == Where::loopback) return true;
     if (scheme_unknown || ((scheme == "http" || scheme == "tcp") && where == Where::unknown)) {
         walk.verdicts.undecided(id, walk.place(at, node.at), "the address is filled in later");

@@ -40,7 +40,8 @@ bool masked(std::string_view text) {
 }
 
 bool templated(std::string_view text) {
-    return text.find("{{") != std::string_view::npos || text.find("{%") != std::string_view::npos || text.find("<%") != std::string_view::npos;
+    return text.find("{{") != std::string_view::npos || text.find("{%") != std::string_view::npos || text.find("<%") != std::string_view::npos ||
+           text.find(prometheus::filled_later) != std::string_view::npos;
 }
 
 }  // namespace
@@ -83,13 +84,12 @@ bool is_true(const Node* node) {
 }
 
 Where where_is(std::string_view address) {
-    if (address.empty() || address.find('$') != std::string_view::npos || address.find_first_of("<>{}%@#") != std::string_view::npos || placeholder(address)) return Where::unknown;
     std::string_view host = address;
-    if (host.starts_with('[')) {
-        host = host.substr(1, host.find(']') - 1);
-    } else if (std::ranges::count(host, ':') == 1) {
-        host = host.substr(0, host.find(':'));
-    }
+    const auto colon = host.find(':');
+    // The port may be anybody's to fill in: the host decides.
+    if (host.starts_with('[')) host = host.substr(1, host.find(']') - 1);
+    else if (colon != std::string_view::npos && colon > 0 && (host.find(':', colon + 1) == std::string_view::npos || std::string_view("${<%").contains(host[std::min(colon + 1, host.size() - 1)]))) host = host.substr(0, colon);
+    if (host.find_first_of("$<>{}%@#") != std::string_view::npos || templated(host) || placeholder(host)) return Where::unknown;
     const auto name = lower(host);
     if (name.empty()) return Where::unknown;
     if (name == "localhost" || name.ends_with(".localhost") || name == "localhost.localdomain" || name == "ip6-localhost" || name == "ip6-loopback") return Where::loopback;

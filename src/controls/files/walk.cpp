@@ -64,10 +64,10 @@ bool Verdicts::compiles(std::string_view expression) {
     return entry->second;
 }
 
-void Verdicts::undecided(Id id, const Document& document, std::string_view why) {
+void Verdicts::undecided(Id id, const std::string& where, std::string_view why) {
     auto& bin = of(id);
     bin.touched = true;
-    if (bin.undecided.size() < 20) bin.undecided.push_back(fmt::format("{}: {}", document.path, why));
+    if (bin.undecided.size() < 20) bin.undecided.push_back(fmt::format("{}: {}", where, why));
 }
 
 void variables(const Walk& walk, const Node& node, const Path& path, yaml::Position key_at) {
@@ -75,7 +75,10 @@ void variables(const Walk& walk, const Node& node, const Path& path, yaml::Posit
         for (std::size_t i = 0; i < node.items.size(); ++i) variables(walk, *node.items[i], path[i], node.items[i]->at);
     } else if (node.kind == Node::Kind::mapping) {
         for (const auto& entry : node.entries) variables(walk, *entry.value, path / entry.key, entry.at);
-    } else if (const auto name = variable_in(node.text); !name.empty()) {
+    } else if (const auto name = variable_in(node.text); name.empty()) {
+    } else if (walk.document.templated || prometheus::is_template_name(walk.document.path)) {
+        walk.verdicts.undecided(Id::dead_variables, walk.place(path, node.at), fmt::format("{} is for whatever fills this template in", name));
+    } else {
         walk.verdicts.fail(Id::dead_variables, walk.place(path, node.at), "a value: Prometheus expands variables in external_labels only",
                            fmt::format("{}, which is sent and used as it is written", name),
                            fmt::format("line {}: write the value, name a *_file where there is such a key, or fill the file in before Prometheus reads it", in_file(walk.document, key_at).line));

@@ -28,8 +28,12 @@ void protocol(const Walk& walk, const Node& tls, const Path& path) {
     walk.verdicts.touch(Id::protocol);
     for (const std::string_view key : {"min_version", "max_version"}) {
         const auto* entry = tls.entry(key);
-        if (entry == nullptr || (entry->value->scalar() != "TLS10" && entry->value->scalar() != "TLS11")) continue;
+        if (entry == nullptr) continue;
         const Path at = path / key;
+        constexpr std::string_view versions[] = {"TLS10", "TLS11", "TLS12", "TLS13"};
+        if (written(*entry->value) == Written::literal && std::ranges::find(versions, entry->value->scalar()) == std::end(versions))
+            refuse(walk, walk.place(at, entry->at), "a version of TLS that Prometheus does not know", line_with(walk.place(at, entry->at), fmt::format("{}: {}", key, key == "min_version" ? "TLS12" : "TLS13")));
+        if (entry->value->scalar() != "TLS10" && entry->value->scalar() != "TLS11") continue;
         walk.verdicts.fail(Id::protocol, walk.place(at, entry->at), "TLS12 or newer", std::string(entry->value->scalar()), line_with(walk.place(at, entry->at), fmt::format("{}: {}", key, key == "min_version" ? "TLS12" : "TLS13")));
     }
     const auto* suites = tls.find("cipher_suites");
