@@ -39,11 +39,10 @@ Result<std::vector<probe::Target>> live_targets(const Policy& policy, const Fact
 /// Asks them all, at most that long. Evidence only where the sockets are the same, with the same holders, before and after.
 Result<live::Facts> ask_endpoints(const probe::ClientOptions& options, const Policy& policy, const Facts& facts, std::chrono::milliseconds limit);
 /// Puts what was learned where the controls look for it.
-void add_live(const Policy& policy, Facts& facts, Result<live::Facts> live);
+void add_live(Facts& facts, Result<live::Facts> live);
 
 /// This host as rotation needs it, with the probe to look whether what was published is served. See rotation::host_world.
-rotation::World world_of(const probe::ClientOptions& options, bool may_wait);
-
+rotation::World world_of(const probe::ClientOptions& options, const PrometheusPolicy& policy, bool may_wait);
 
 class Engine {
 public:

@@ -43,6 +43,7 @@ struct RenewalRecord {
         bool operator==(const Window&) const = default;
     };
     std::optional<Window> window;
+    std::string seen;  // fingerprint of the one of another tool that its service was last made to read
     bool operator==(const RenewalRecord&) const = default;
 };
 
@@ -53,6 +54,7 @@ struct ManagedCertificate {
     std::optional<Certificate> leaf;          // what is published
     std::vector<std::string> problems;        // why what is published must not be used: "the key does not fit the certificate"
     RenewalRecord record;
+    std::vector<Endpoint> endpoints;          // where it should be served, as policy and configuration say; loopback for wildcards
     /// What live handshakes saw: nullopt where nobody looked, or nothing is served with it.
     struct Served {
         std::string fingerprint;  // of the leaf; "" where no handshake succeeded
@@ -67,6 +69,9 @@ struct CertificateFacts {
     bool clock_synchronised = true;  // by the kernel's word (adjtimex)
     std::string machine;             // seed of jitter: the machine's id
     std::string rollover;            // the step of a change of the local authority that is under way, "" where none is
+    /// Since when clients of an earlier local authority are believed no more. Nullopt: never, or the server has forgotten their sessions since.
+    std::optional<std::chrono::system_clock::time_point> removed;
+    bool probe_due = false;          // the probe's own certificate is missing or runs out
 };
 
 }  // namespace promwarden

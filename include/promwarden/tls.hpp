@@ -17,6 +17,10 @@ typedef struct x509_st X509;
 typedef struct X509_req_st X509_REQ;
 }
 
+namespace promwarden {
+struct Server;
+}
+
 namespace promwarden::tls {
 
 using Time = std::chrono::system_clock::time_point;
@@ -153,6 +157,12 @@ std::optional<std::string> worse(const std::optional<Certificate>& now_there, co
 std::optional<RenewalRecord::Window> choose_window(Time from, Time until, const std::string& seed);
 /// The first moment at or after `from` in one of the windows; `from` itself where there are none.
 Time next_in_windows(std::span<const MaintenanceWindow> windows, Time from);
+
+/// Whether a server that this Go built ("1.19.8") asks again who a client is when it resumes a session, after the authorities it believes have changed. From 1.21 on
+/// it took the answer of the first handshake, until 1.24.13 and 1.25.7 (CVE-2025-68121). "" is not known, hence no.
+bool verifies_resumed(std::string_view go);
+/// The unit's server, where it was started before that moment and may still resume sessions of clients that are believed no more since then; else null.
+const Server* may_resume(std::span<const Server> servers, Time removed);
 
 Json to_json(const RenewalRecord& record);
 Result<RenewalRecord> read_record(std::string_view text);

@@ -219,6 +219,7 @@ void Agent::recheck() {
         if (const auto watched = watch_table(); !watched) log_problem(watched.error().text());
     report();
     ask_live();
+    if (rotating_ == 0) arm_certificates(0s);
 }
 
 // ---- the policy on disk ---------------------------------------------------------------------------------------------
@@ -345,7 +346,7 @@ const Report& Agent::report() {
     static const Policy nothing;
     const auto& subject = policy() == nullptr ? nothing : *policy();
     auto facts = engine_.observe(subject, {}, Asking::no);
-    if (live_) add_live(subject, facts, *live_);
+    if (live_) add_live(facts, *live_);
     report_ = evaluate(subject, facts);
     certificate_facts_ = facts.certificates ? std::optional(*facts.certificates) : std::nullopt;
     reported_ = Clock::now();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <set>
 
 #include <systemd/sd-event.h>
 
@@ -78,6 +79,8 @@ private:
     Result<> watch_clock();
     void on_clock_set();
     void arm_certificates(std::chrono::seconds at_least);
+    void watch_renewals(const CertificateFacts& facts);
+    void on_renewal();
     void on_certificates_due();
     void run_next_job();
     void on_rotation_output();
@@ -155,6 +158,7 @@ private:
     };
     std::deque<Job> jobs_;  // the first is the one that runs
     pid_t rotating_ = 0;
+    std::string rotating_for_;  // the policy that the child has, by its digest
     Fd rotation_output_, clock_;
     std::string rotation_said_;
     std::optional<CertificateFacts> certificate_facts_;  // of the last report
@@ -167,9 +171,10 @@ private:
 
     std::unique_ptr<varlink::Server> server_;
     varlink::Subscribers watchers_;
-    Fd inotify_;
+    Fd inotify_, renewals_;
+    std::set<std::string> renewals_watched_;  // directories of other tools
     EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_,
-        start_guard_source_, certificates_source_, rotation_source_, clock_source_, inquiry_source_, inquiry_timer_;
+        start_guard_source_, certificates_source_, rotation_source_, clock_source_, renewals_source_, inquiry_source_, inquiry_timer_;
     std::vector<EventSource> signals_;
 };
 

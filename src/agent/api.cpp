@@ -41,8 +41,8 @@ method Metrics() -> (text: string)
 # The certificates that the policy names: what is published, when it is due, whether it is served
 method Certificates() -> (certificates: []object)
 
-# Renews a certificate of the policy now, or puts a new local authority in the place of the old one. Root only
-method Rotate(name: ?string, rekey: ?bool, force: ?bool, authority: ?bool, until_overlap: ?bool) -> (rotations: []object, step: ?string)
+# Renews a certificate of the policy now, or does what is due, or puts a new local authority in the place of the old one. Root only
+method Rotate(name: ?string, rekey: ?bool, force: ?bool, due: ?bool, authority: ?bool, until_overlap: ?bool) -> (rotations: []object, notes: []string, step: ?string)
 
 # Takes the policy on disk and makes it so. With confirm_within (seconds) it returns to the one before unless Confirm comes. With `more` the report comes in parts. Root only
 method Apply(force: ?bool, confirm_within: ?int) -> (plan: object, report: object)
@@ -149,7 +149,7 @@ varlink::Service Agent::service() {
                                {"Explain", Access::anyone, Streaming::never, {"control"}, explain},
                                {"Metrics", Access::anyone, Streaming::never, {}, metrics},
                                {"Certificates", Access::anyone, Streaming::never, {}, [this](Call call) { call.reply({{"certificates", certificates()}}); }},
-                               {"Rotate", Access::root, Streaming::never, {"name", "rekey", "force", "authority", "until_overlap"}, [this](Call call) { on_rotate(std::move(call)); }},
+                               {"Rotate", Access::root, Streaming::never, {"name", "rekey", "force", "due", "authority", "until_overlap"}, [this](Call call) { on_rotate(std::move(call)); }},
                                {"Apply", Access::root, Streaming::allowed, {"force", "confirm_within"}, [this](Call call) { on_apply(std::move(call)); }},
                                {"Confirm", Access::root, Streaming::never, {}, [this](Call call) { on_confirm(std::move(call)); }},
                                {"Undo", Access::root, Streaming::never, {"all"}, [this](Call call) { on_undo(std::move(call)); }},
@@ -196,6 +196,7 @@ void Agent::on_confirm(Call call) {
     if (const auto done = engine_.confirm(); !done) return answer_error(call, done.error());
     if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
     record(event(Event::Kind::policy, "policy " + options_.policy, "confirmed", "confirmed"));
+    arm_certificates(std::chrono::seconds(0));
     call.reply(Json::object());
 }
 

@@ -2,10 +2,13 @@
 // takes every key with it when it ends.
 
 #include <csignal>
+#include <filesystem>
+#include <set>
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <sys/inotify.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,6 +25,7 @@ using namespace std::chrono_literals;
 constexpr std::string_view rotation_control = "tls.rotation";
 constexpr auto longest_wait = 1h;      // then the rule is asked again
 constexpr auto after_trouble = 1min;   // before a run that could not even begin is tried again
+constexpr auto tool_settles = 1s;      // it writes more than one file
 constexpr std::size_t most_jobs = 8;
 constexpr std::size_t longest_answer = 256 << 10;
 
@@ -32,14 +36,14 @@ Json trouble(const Error& error) { return {{"error", error.text()}}; }
 
 /// In the child: all that one job asks for.
 Json run_job(const Json& job, const Policy& policy, const std::string& state, const probe::ClientOptions& probe) {
-    auto rotator = rotation::Rotator::open(rotation::places_of(policy, state), world_of(probe, true), policy);
+    auto rotator = rotation::Rotator::open(rotation::places_of(policy, state), world_of(probe, policy.prometheus, true), policy);
     if (!rotator) return trouble(rotator.error());
     Json rotations = Json::array();
     for (const auto& one : rotator->recovered()) rotations.push_back(rotation::to_json(one));
     if (flag_at(job, "authority")) {
         const auto step = rotator->roll_over(flag_at(job, "until_overlap"));
         if (!step) return trouble(step.error());
-        return {{"step", rotation::to_text(*step)}, {"rotations", std::move(rotations)}};
+        return {{"step", rotation::to_text(*step)}, {"rotations", std::move(rotations)}, {"notes", rotator->notes()}};
     }
     if (const auto name = text_at(job, "name"); !name.empty()) {
         const auto certificate = std::ranges::find(policy.tls.certificates, name, &CertificatePolicy::name);
@@ -50,7 +54,7 @@ Json run_job(const Json& job, const Policy& policy, const std::string& state, co
     } else {
         for (const auto& one : rotator->rotate_due()) rotations.push_back(rotation::to_json(one));
     }
-    return {{"rotations", std::move(rotations)}};
+    return {{"rotations", std::move(rotations)}, {"notes", rotator->notes()}};
 }
 
 std::string observed_of(const Json& rotation) {
@@ -62,7 +66,7 @@ std::string observed_of(const Json& rotation) {
 
 }  // namespace
 
-bool Agent::rotates() const { return in_force_ && !in_force_->policy.tls.certificates.empty() && in_force_->policy.mode_of(rotation_control) == Mode::enforce; }
+bool Agent::rotates() const { return in_force_ && !trial_ && !in_force_->policy.tls.certificates.empty() && in_force_->policy.mode_of(rotation_control) == Mode::enforce; }
 
 /// The realtime clock was set: what is due has changed with it. Waiting itself counts on a clock that nobody can set.
 Result<> Agent::watch_clock() {
@@ -91,16 +95,44 @@ void Agent::arm_certificates(std::chrono::seconds at_least) {
     const auto& policy = in_force_->policy;
     const auto facts = rotation::observe(policy, rotation::places_of(policy, options_.state), rotation::host_world(false));
     if (!facts) log_problem(facts.error().text());
+    if (facts) watch_renewals(*facts);
     const auto when = facts ? rotation::next_run(policy, *facts, now) : now + longest_wait;
     auto wait = when > now + longest_wait ? std::chrono::microseconds(longest_wait) : std::chrono::ceil<std::chrono::microseconds>(when - now);
     wait = std::max(wait, std::chrono::microseconds(at_least));
     once<&Agent::on_certificates_due>(certificates_source_, wait, 1s);
 }
 
+/// Other tools put what they renewed where we look at once. Directories, because files are replaced; a link's own, because that is what changes.
+void Agent::watch_renewals(const CertificateFacts& facts) {
+    std::set<std::string> directories;
+    for (const auto& known : facts.certificates) {
+        const auto certificate = std::ranges::find(in_force_->policy.tls.certificates, known.name, &CertificatePolicy::name);
+        if (certificate == in_force_->policy.tls.certificates.end() || certificate->issuer != "watch") continue;
+        for (const auto& file : {known.certificate_file, known.key_file})
+            if (!file.empty()) directories.insert(std::filesystem::path(file).parent_path());
+    }
+    if (directories == renewals_watched_) return;
+    renewals_watched_ = directories;
+    renewals_source_.reset();
+    renewals_ = Fd(directories.empty() ? -1 : ::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    if (!renewals_) return;
+    for (const auto& directory : directories) ::inotify_add_watch(*renewals_, directory.c_str(), IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ATTRIB);
+    sd_event_source* source = nullptr;
+    sd_event_add_io(loop_.get(), &source, *renewals_, EPOLLIN, call_io<&Agent::on_renewal>, this);
+    renewals_source_.reset(source);
+}
+
+void Agent::on_renewal() {
+    alignas(inotify_event) std::array<char, 4096> buffer{};
+    while (::read(*renewals_, buffer.data(), buffer.size()) > 0) {}
+    once<&Agent::on_certificates_due>(certificates_source_, tool_settles, 100ms);
+}
+
 /// Whether anything is due is decided where it is done. What an interrupted run left, and the probe's own certificate, are looked after, too.
 void Agent::on_certificates_due() {
     if (!rotates()) return;
-    jobs_.push_back({Json::object(), std::nullopt});
+    const bool waits = jobs_.size() > 1 && !jobs_.back().call;  // the first is under way, and may be past what is new now
+    if (!waits) jobs_.push_back({Json::object(), std::nullopt});
     run_next_job();
 }
 
@@ -123,6 +155,7 @@ void Agent::run_next_job() {
         ::_exit(0);
     }
     rotating_ = child;
+    rotating_for_ = in_force_->policy.sha256;
     sd_event_source* source = nullptr;
     sd_event_add_io(loop_.get(), &source, *rotation_output_, EPOLLIN, call_io<&Agent::on_rotation_output>, this);
     rotation_source_.reset(source);
@@ -158,6 +191,8 @@ void Agent::finish_job(const Json& answer) {
             told.control = rotation_control;
             record(std::move(told));
         }
+    if (answer.contains("notes"))
+        for (const auto& note : answer["notes"]) record(event(Event::Kind::rotation, "the local authority", "nobody of the old one is let in", note.get<std::string>()));
     if (const auto step = text_at(answer, "step"); !step.empty()) record(event(Event::Kind::rotation, "the local authority", "changed", step));
     if (!error.empty() && job.call) record(event(Event::Kind::rotation, job.request.contains("name") ? "certificate " + text_at(job.request, "name") : "the local authority", "rotated", error));
     if (!error.empty() && !job.call) log_problem(error);
@@ -170,18 +205,25 @@ void Agent::finish_job(const Json& answer) {
 void Agent::on_rotate(varlink::Call call) {
     const auto& given = call.parameters();
     Json job = Json::object();
-    for (const auto* name : {"rekey", "force", "authority", "until_overlap"}) {
+    for (const auto* name : {"rekey", "force", "due", "authority", "until_overlap"}) {
         if (!given.contains(name) || given[name].is_null()) continue;
         if (!given[name].is_boolean()) return call.invalid_parameter(name);
         job[name] = given[name];
     }
     const bool named = given.contains("name") && given["name"].is_string();
-    if (named == flag_at(job, "authority") || (given.contains("name") && !given["name"].is_string() && !given["name"].is_null())) return call.invalid_parameter("name");
+    if (named + flag_at(job, "due") + flag_at(job, "authority") != 1 || (given.contains("name") && !given["name"].is_string() && !given["name"].is_null())) return call.invalid_parameter("name");
     if (!in_force_) return call.error("io.promwarden.NoPolicy", {{"text", "no policy is in force: 'promwarden apply' comes first"}});
     if (named) {
         job["name"] = given["name"];
         const auto& certificates = in_force_->policy.tls.certificates;
         if (std::ranges::find(certificates, text_at(job, "name"), &CertificatePolicy::name) == certificates.end()) return call.invalid_parameter("name");
+    }
+    if (flag_at(job, "due")) {  // the timer may have asked for the same just before
+        const auto asked = std::ranges::find_if(jobs_, [&](const Job& one) { return !one.call && (&one != &jobs_.front() || rotating_ == 0 || rotating_for_ == in_force_->policy.sha256); });
+        if (asked != jobs_.end()) {
+            asked->call = std::move(call);
+            return;
+        }
     }
     if (jobs_.size() >= most_jobs) return call.error("io.promwarden.Refused", {{"text", "too much is waiting already"}});
     jobs_.push_back({std::move(job), std::move(call)});

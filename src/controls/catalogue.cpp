@@ -138,11 +138,11 @@ constexpr auto controls = std::to_array<Control>({
      "foreign authority. Without client_ca_file even the right value trusts every public authority.",
      "web.yml, and requests without and with a foreign certificate. In TLS 1.3 the refusal comes after the handshake, so the answer is "
      "read as well.",
-     "RFC 8446 section 4.4.2; Prometheus documentation: HTTPS and authentication", files | live, &parts_of<&live_client_auth, &decide_client_auth>},
+     "RFC 8446 section 4.4.2; Prometheus documentation: HTTPS and authentication", servers | files | certificates | live, &parts_of<&live_client_auth, &decide_client_auth, &decide_resumed_clients>},
     {"tls.scrape", "Scrapes verify their targets", high, "report with the exact edit",
      "A scrape over http, or with insecure_skip_verify, gives the job's credentials to whoever answers. The scheme can also be changed by "
-     "relabelling, so the scrape URL is what counts.",
-     "Every scrape configuration, and the scrape URLs of live targets.",
+     "relabelling, so the scrape URL is what counts. A client certificate without ca_file is read once, and a renewed one is not shown.",
+     "Every scrape configuration with its client certificates, and the scrape URLs of live targets.",
      "Prometheus documentation: Configuration, tls_config; RFC 9525", files, &as_files_say<"tls.scrape">},
     {"tls.remote-write", "Remote write and read verify their peers", high, "report with the exact edit",
      "Remote write sends every sample to another host, often with credentials. Token endpoints of oauth2 have a TLS configuration of "

@@ -51,6 +51,7 @@ Decision startable_files(const Policy& policy, const Facts& facts);  // the part
 // web.cpp: what web.yml says, seen together with where the server listens
 Decision decide_tls_server(const Policy& policy, const Facts& facts, const FileVerdicts& files);
 Decision decide_client_auth(const Policy& policy, const Facts& facts, const FileVerdicts& files);
+Decision decide_resumed_clients(const Policy& policy, const Facts& facts);  // tls.cpp: the part that a change of the local authority leaves behind
 
 // storage.cpp
 Decision decide_encryption(const Policy& policy, const Facts& facts);

@@ -124,4 +124,18 @@ Decision decide_tls_rotation(const Policy& policy, const Facts& facts) {
     return decision;
 }
 
+Decision decide_resumed_clients(const Policy& policy, const Facts& facts) {
+    const auto nothing = not_applicable("");  // the other parts say what there is
+    if (!policy.tls.require_client_certificate || !facts.certificates || !facts.certificates->removed) return nothing;
+    if (!facts.servers) return unknown(facts.servers.error());
+    const auto* server = tls::may_resume(*facts.servers, *facts.certificates->removed);
+    if (server == nullptr) return nothing;
+    const auto built = server->go.empty() ? std::string("nobody knows which Go built it") : fmt::format("Go {} built it", server->go);
+    Decision decision{Verdict::fail, fmt::format("{} may go on with sessions of clients that are believed no more", server->name), {}};
+    decision.findings.push_back({server->name, fmt::format("started after {}, when an authority of clients was removed", format_time(*facts.certificates->removed)),
+                                 fmt::format("it runs since before; {}, and it may resume sessions of clients of that authority", built), {}, Evidence::process,
+                                 {policy.prometheus.restart_when_needed, fmt::format("systemctl restart {}", policy.prometheus.unit)}});
+    return decision;
+}
+
 }  // namespace promwarden

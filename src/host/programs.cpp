@@ -212,6 +212,24 @@ std::string of_module(std::string_view information) {
     return fmt::format("{}.{}{}", minor[0], small, rest);
 }
 
+/// What Go wrote into a program when it built it: its own version, and what it was told.
+struct Build {
+    std::string go, information;
+};
+Build build_of(const Fd& program) {
+    constexpr std::string_view magic = "\xff Go buildinf:";
+    constexpr std::size_t header = 32;
+    const auto place = information_at(program);
+    if (!place || place->second < header) return {};
+    std::string data(std::min<std::uint64_t>(place->second, most_information), '\0');
+    if (!read_at(program, place->first, data.data(), data.size()) || !data.starts_with(magic)) return {};
+    if ((static_cast<unsigned char>(data[15]) & 2U) == 0) return {};  // before Go 1.18: pointers
+    std::size_t at = header;
+    const auto go = inline_string(data, at);
+    const auto information = go ? inline_string(data, at) : std::nullopt;
+    return {go.value_or(""), information.value_or("")};
+}
+
 }  // namespace
 
 std::string distribution_of(const std::string& root) {
@@ -262,20 +280,12 @@ std::string security_update(const std::string& package, const std::string& root)
 }
 
 std::string version_in(const Fd& program) {
-    constexpr std::string_view magic = "\xff Go buildinf:";
-    constexpr std::size_t header = 32;
-    const auto place = information_at(program);
-    if (!place || place->second < header) return {};
-    std::string data(std::min<std::uint64_t>(place->second, most_information), '\0');
-    if (!read_at(program, place->first, data.data(), data.size()) || !data.starts_with(magic)) return {};
-    if ((static_cast<unsigned char>(data[15]) & 2U) == 0) return {};  // before Go 1.18: pointers
-    std::size_t at = header;
-    if (!inline_string(data, at)) return {};  // Go's own version
-    const auto information = inline_string(data, at);
-    if (!information) return {};
-    if (auto version = after(*information, "github.com/prometheus/common/version.Version=", " \"'\t\n\\"); !version.empty()) return version;
-    return of_module(*information);
+    const auto built = build_of(program);
+    if (auto version = after(built.information, "github.com/prometheus/common/version.Version=", " \"'\t\n\\"); !version.empty()) return version;
+    return of_module(built.information);
 }
+
+std::string go_version_in(const Fd& program) { return after(build_of(program).go, "go", " -\t\n"); }
 
 std::string upstream_of(std::string_view version) {
     if (const auto colon = version.find(':'); colon != std::string_view::npos) version.remove_prefix(colon + 1);

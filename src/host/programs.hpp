@@ -19,6 +19,8 @@ int compare_versions(std::string_view one, std::string_view other);
 
 /// Prometheus' version in Go's build information, "2.53.1"; "" where the program was built without (Debian's are) or is none.
 std::string version_in(const Fd& program);
+/// The Go that built it, as "1.19.8"; "" where it says nothing.
+std::string go_version_in(const Fd& program);
 
 /// The upstream part of a package's version: "1:2.42.0+ds-5+b5" is 2.42.0.
 std::string upstream_of(std::string_view package_version);

@@ -280,12 +280,17 @@ private:
         server.distribution = distribution_of("");
         if (is_file_here(server.executable, seen)) server.package = package_of(server.executable, "");
         server.version = version_of_process(seen);
+        auto program = open_regular(fmt::format("{}/{}/exe", proc_, seen.process.pid));
+        if (!program && !server.replaced && is_program_path(server.executable)) program = open_regular(server.executable);  // where we may not look into the process
+        if (program) server.go = go_version_in(*program);
         read_version(server);
     }
 
+    static bool is_program_path(const std::string& path) { return path.starts_with("/usr/") || path.starts_with("/bin/") || path.starts_with("/opt/"); }
+
     /// Whether a path where packages put programs is, in our mount namespace, the very file that the process runs.
     [[nodiscard]] bool is_file_here(const std::string& path, const Seen& seen) const {
-        if (!path.starts_with("/usr/") && !path.starts_with("/bin/") && !path.starts_with("/opt/")) return false;
+        if (!is_program_path(path)) return false;
         struct stat ours {}, theirs {};
         return ::stat(path.c_str(), &ours) == 0 && ::stat(fmt::format("{}/{}/exe", proc_, seen.process.pid).c_str(), &theirs) == 0 && ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino;
     }

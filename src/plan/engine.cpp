@@ -5,6 +5,7 @@
 #include <pwd.h>
 
 #include "promwarden/apply.hpp"
+#include "certificates.hpp"
 #include "promwarden/host.hpp"
 #include "start_guard.hpp"
 
@@ -111,12 +112,16 @@ Facts Engine::observe_for_apply(const Policy& policy) {
     facts.now = std::chrono::system_clock::now();
     facts.connections = host::read_connections(guarded_ports(policy));
     if (state_.usual()) facts.start_guards = read_start_guards();
+    if (policy.tls.certificates.empty()) return facts;
+    facts.certificates = rotation::observe(policy, rotation::places_of(policy, state_.directory()), rotation::host_world(false));
+    if (facts.certificates && facts.certificates->removed) facts.servers = host::read_servers(policy.prometheus.unit, {});
     return facts;
 }
 
 Plan Engine::plan(const Policy& policy, const Facts& facts) {
     Plan plan;
     plan_filter(policy, facts, plan);
+    plan_certificates(policy, facts, plan);
     if (facts.start_guards && *facts.start_guards) {
         const auto& guards = **facts.start_guards;
         std::ranges::move(changes_between(guards.present, wanted_start_guards(policy, guards.directory)), std::back_inserter(plan.changes));
@@ -172,7 +177,7 @@ Result<Plan> Engine::apply(const Candidate& candidate, const ApplyRequest& reque
     if (!facts.firewall) return std::unexpected(facts.firewall.error());
     auto plan = Engine::plan(candidate.policy, facts);
     TRY(refuse(candidate, request, facts, plan));
-    if (request.confirm_within) std::erase_if(plan.changes, [](const Change& change) { return change.kind == Change::Kind::unit; });  // units follow what is accepted
+    if (request.confirm_within) std::erase_if(plan.changes, [](const Change& change) { return change.kind != Change::Kind::firewall; });  // the rest follows what is accepted
     if (candidate.policy.mode_of(filter_control) != Mode::enforce) return plan;  // audit: say it, leave it
     if (request.confirm_within) TRY(state_.begin_trial(candidate, *request.confirm_within));
     // From here the kernel may hold the new ruleset while the disk still names the old one; an error on the way restores the old one.
@@ -206,7 +211,9 @@ Result<> Engine::confirm() {
 Result<Plan> Engine::return_to(const std::optional<Candidate>& candidate) {
     const Policy nothing;
     const auto& policy = candidate ? candidate->policy : nothing;
-    auto plan = Engine::plan(policy, observe_for_apply(policy));
+    auto facts = observe_for_apply(policy);
+    facts.certificates = CertificateFacts{};  // what was issued stays: it is no part of what a return takes back
+    auto plan = Engine::plan(policy, facts);
     TRY(enforce(candidate ? &candidate->policy : nullptr));
     return plan;
 }

@@ -57,11 +57,9 @@ Result<live::Facts> ask_endpoints(const probe::ClientOptions& options, const Pol
 namespace {
 
 /// What handshakes showed of the policy's certificates: of several endpoints, the first that shows another one.
-void note_served(const Policy& policy, const live::Facts& live, CertificateFacts& certificates) {
+void note_served(const live::Facts& live, CertificateFacts& certificates) {
     for (auto& known : certificates.certificates) {
-        const auto certificate = std::ranges::find(policy.tls.certificates, known.name, &CertificatePolicy::name);
-        if (certificate == policy.tls.certificates.end()) continue;
-        for (const auto& wanted : rotation::endpoints_of(policy, *certificate)) {
+        for (const auto& wanted : known.endpoints) {
             const auto seen = std::ranges::find(live.endpoints, wanted, &live::Endpoint::asked);
             if (seen == live.endpoints.end() || !seen->holder.empty()) continue;
             const auto shown = seen->chain.empty() ? std::string() : sha256(seen->chain.front());
@@ -73,8 +71,23 @@ void note_served(const Policy& policy, const live::Facts& live, CertificateFacts
 
 }  // namespace
 
-rotation::World world_of(const probe::ClientOptions& options, bool may_wait) {
+namespace {
+
+Result<rotation::World::Sessions> forget_sessions(const PrometheusPolicy& policy, std::chrono::system_clock::time_point removed) {
+    using Sessions = rotation::World::Sessions;
+    const auto servers = TRY(host::read_servers(policy.unit, {}));
+    const auto* server = tls::may_resume(servers, removed);
+    if (server == nullptr) return Sessions::none;
+    if (!policy.restart_when_needed) return Sessions::kept;
+    TRY(rotation::restart_unit(policy.unit));
+    return Sessions::ended;
+}
+
+}  // namespace
+
+rotation::World world_of(const probe::ClientOptions& options, const PrometheusPolicy& policy, bool may_wait) {
     auto world = rotation::host_world(may_wait);
+    world.forget_sessions = [policy](std::chrono::system_clock::time_point removed) { return forget_sessions(policy, removed); };
     world.served = [options, client = std::make_shared<std::optional<probe::Client>>()](const Endpoint& to, const std::string& name) -> Result<std::string> {
         if (!*client) *client = TRY(probe::Client::open(options));
         probe::Request request;
@@ -93,8 +106,8 @@ rotation::World world_of(const probe::ClientOptions& options, bool may_wait) {
     return world;
 }
 
-void add_live(const Policy& policy, Facts& facts, Result<live::Facts> live) {
-    if (live && facts.certificates) note_served(policy, *live, *facts.certificates);
+void add_live(Facts& facts, Result<live::Facts> live) {
+    if (live && facts.certificates) note_served(*live, *facts.certificates);
     if (live && live->status && facts.servers)
         for (auto& server : *facts.servers)
             if (server.kind == Server::Kind::unit) {

@@ -42,7 +42,7 @@ Facts Engine::observe(const Policy& policy, std::span<const std::string> only, A
     if (includes(needs, Part::proxy)) facts.proxy = host::read_proxy(policy);
     if (includes(needs, Part::certificates) && !policy.tls.certificates.empty())
         facts.certificates = rotation::observe(policy, rotation::places_of(policy, state_.directory()), rotation::host_world(false));
-    if (includes(needs, Part::live) && asking == Asking::yes) add_live(policy, facts, ask_endpoints(probe_, policy, facts, longest_inquiry));
+    if (includes(needs, Part::live) && asking == Asking::yes) add_live(facts, ask_endpoints(probe_, policy, facts, longest_inquiry));
     return facts;
 }
 

@@ -39,6 +39,8 @@ CertificatePolicy build_certificate(const Reader& table, const std::vector<TlsPo
     for (const auto& issuer : issuers) known.push_back(issuer.name);
     if (std::ranges::find(known, certificate.issuer) == known.end())
         table.notes().add(table.find("issuer")->at, fmt::format("unknown issuer '{}'", certificate.issuer), nearest_hint(certificate.issuer, known));
+    if (certificate.issuer == "watch" && certificate.install == CertificatePolicy::Install::files)
+        table.notes().add(table.at("issuer"), "nobody says where that certificate is: install = \"prometheus-web\" or \"nginx\" names the service that uses it");
     return certificate;
 }
 

@@ -49,6 +49,8 @@ Result<> Authority::load() {
     if (number_ == 0 || issuing_number_ == 0 || known == steps.end() || !json.contains("names") || !json.contains("domains"))
         return fail(Code::invalid, "read", file, "it is damaged");
     step_ = static_cast<Step>(known - steps.begin());
+    removed_.reset();
+    if (const auto removed = json.find("removed"); removed != json.end() && removed->is_string()) removed_ = TRY(parse_time(removed->get<std::string>()));
     constraints_ = {};
     for (const auto& [key, into] : {std::pair{"names", &constraints_.names}, {"domains", &constraints_.domains}})
         for (const auto& one : json[key])
@@ -59,8 +61,9 @@ Result<> Authority::load() {
 }
 
 Result<> Authority::save() const {
-    const Json json{{"root", number_}, {"issuing", issuing_number_}, {"other", other_},      {"other_issuing", other_issuing_}, {"step", steps[static_cast<std::size_t>(step_)]},
+    Json json{{"root", number_}, {"issuing", issuing_number_}, {"other", other_},      {"other_issuing", other_issuing_}, {"step", steps[static_cast<std::size_t>(step_)]},
                     {"names", constraints_.names},                   {"domains", constraints_.domains}};
+    if (removed_) json["removed"] = format_time(*removed_);
     return publish_file(directory_ + "/authority.json", json_text(json) + "\n", 0600);
 }
 
@@ -156,7 +159,7 @@ Result<> Authority::advance(Step to) {
     return load();
 }
 
-Result<> Authority::retire() {
+Result<> Authority::retire(std::optional<Time> removed) {
     const auto old = other_, old_issuing = other_issuing_;
     const auto root_store = TRY(roots());
     const auto certificate = TRY(root_store.certificate(old));
@@ -164,10 +167,16 @@ Result<> Authority::retire() {
     TRY(publish_file(fmt::format("{}/retired/root-{}.pem", directory_, old), certificate, 0600));
     step_ = Step::none;
     other_ = other_issuing_ = 0;
+    if (removed) removed_ = removed;
     TRY(save());
     TRY(root_store.remove(old));
     if (old_issuing != 0) TRY(TRY(issuers()).remove(old_issuing));
     return {};
+}
+
+Result<> Authority::forgotten() {
+    removed_.reset();
+    return save();
 }
 
 Result<bool> publish_bundles(const Places& places, const Policy& policy, const std::string& pem) {

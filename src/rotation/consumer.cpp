@@ -168,14 +168,33 @@ Result<> Consumer::put_back(const std::optional<std::string>& text) const {
     return publish_web(*text);
 }
 
-std::vector<Endpoint> endpoints_of(const Policy& policy, const CertificatePolicy& certificate) {
+namespace {
+
+/// Where nginx serves that pair: by the policy's site, or by whatever configuration nginx has.
+std::vector<Endpoint> proxy_endpoints(const Policy& policy, const Places& places, const CertificatePolicy& certificate) {
     std::vector<Endpoint> endpoints;
-    if (!certificate.server) return endpoints;
-    if (certificate.install == Install::prometheus_web) endpoints = policy.prometheus.listen;
-    if (certificate.install == Install::prometheus_web && endpoints.empty()) endpoints = {Endpoint{*parse_address("127.0.0.1"), 9090}};
-    if (certificate.install == Install::nginx && policy.access.certificate == certificate.name)
+    if (policy.access.certificate == certificate.name) {
         for (const auto& listen : policy.access.listen)
             if (const auto endpoint = parse_endpoint(listen.find(':') == std::string::npos ? "127.0.0.1:" + listen : listen)) endpoints.push_back(*endpoint);
+        return endpoints;
+    }
+    const auto pairs = proxy_pairs(places);
+    if (!pairs) return endpoints;
+    if (certificate.issuer == "watch") return pair_for(*pairs, certificate).value_or(ProxyPair{}).endpoints;
+    const auto directory = fmt::format("{}/tls/{}/", places.nginx, certificate.name);
+    for (const auto& pair : *pairs)
+        if (pair.certificate.starts_with(directory)) endpoints.insert(endpoints.end(), pair.endpoints.begin(), pair.endpoints.end());
+    return endpoints;
+}
+
+}  // namespace
+
+std::vector<Endpoint> endpoints_of(const Policy& policy, const Places& places, const CertificatePolicy& certificate) {
+    std::vector<Endpoint> endpoints;
+    if (!certificate.server) return endpoints;
+    if (certificate.install == Install::nginx) endpoints = proxy_endpoints(policy, places, certificate);
+    if (certificate.install == Install::prometheus_web) endpoints = policy.prometheus.listen;
+    if (certificate.install == Install::prometheus_web && endpoints.empty()) endpoints = {Endpoint{*parse_address("127.0.0.1"), 9090}};
     for (auto& [address, port] : endpoints)
         if (address == Address{address.family, {}}) address = *parse_address(address.family == Family::ip4 ? "127.0.0.1" : "::1");
     return endpoints;

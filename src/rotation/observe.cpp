@@ -18,23 +18,28 @@ struct Files {
     std::string certificate, key;
 };
 
-/// Where the published pair lies: ours, or, where another tool renews it, what web.yml names.
-Result<std::optional<Files>> files_of(const Policy& policy, const Places& places, const World& world, const CertificatePolicy& certificate) {
-    const Consumer consumer(places, world, certificate);
-    if (certificate.issuer != "watch") {
-        const auto current = TRY(consumer.current());
-        if (!current) return std::optional<Files>{};
-        const auto generation = fmt::format("{}/{}", consumer.directory(), *current);
-        return std::optional(Files{generation + "/cert.pem", generation + "/key.pem"});
+/// Where another tool keeps what the service is configured to use.
+Result<std::optional<Files>> watched_files(const Places& places, const CertificatePolicy& certificate) {
+    if (certificate.install == CertificatePolicy::Install::nginx) {
+        auto pair = pair_for(TRY(proxy_pairs(places)), certificate);
+        return pair ? std::optional(Files{std::move(pair->certificate), std::move(pair->key)}) : std::nullopt;
     }
-    if (certificate.install != CertificatePolicy::Install::prometheus_web) return std::optional<Files>{};
     const auto text = TRY(read_trusted_file(places.web_config, largest_file));
     const auto web = TRY(prometheus::read_web_tls(places.web_config, text.text));
     if (web.cert_file.empty()) return std::optional<Files>{};
     const auto base = places.web_config.substr(0, places.web_config.rfind('/') + 1);
     const auto absolute = [&](const std::string& path) { return path.starts_with('/') ? path : base + path; };
-    (void)policy;
     return std::optional(Files{absolute(web.cert_file), absolute(web.key_file)});
+}
+
+/// Where the published pair lies: ours, or that of another tool.
+Result<std::optional<Files>> files_of(const Places& places, const World& world, const CertificatePolicy& certificate) {
+    if (certificate.issuer == "watch") return watched_files(places, certificate);
+    const Consumer consumer(places, world, certificate);
+    const auto current = TRY(consumer.current());
+    if (!current) return std::optional<Files>{};
+    const auto generation = fmt::format("{}/{}", consumer.directory(), *current);
+    return std::optional(Files{generation + "/cert.pem", generation + "/key.pem"});
 }
 
 /// Read as files that others may have written; the key goes no further than its digest.
@@ -61,9 +66,9 @@ void judge(ManagedCertificate& managed, const CertificatePolicy& policy, const t
     if (!held) managed.problems.push_back(held.error().detail);
 }
 
-void look_live(ManagedCertificate& managed, const Policy& policy, const CertificatePolicy& certificate, const World& world) {
+void look_live(ManagedCertificate& managed, const CertificatePolicy& certificate, const World& world) {
     if (!world.served) return;
-    for (const auto& endpoint : endpoints_of(policy, certificate)) {
+    for (const auto& endpoint : managed.endpoints) {
         const auto shown = world.served(endpoint, certificate.names.front());
         managed.served = ManagedCertificate::Served{shown ? *shown : "", shown ? "" : shown.error().text(), to_text(endpoint)};
         if (!shown || !managed.leaf || *shown != managed.leaf->fingerprint) return;  // the one that differs is the one to speak of
@@ -72,43 +77,53 @@ void look_live(ManagedCertificate& managed, const Policy& policy, const Certific
 
 }  // namespace
 
+ManagedCertificate published(const Policy& policy, const Places& places, const World& world, const CertificatePolicy& certificate, const std::optional<tls::Chain>& root) {
+    ManagedCertificate managed;
+    managed.name = certificate.name;
+    managed.record = read_record_of(places, certificate.name);
+    managed.endpoints = endpoints_of(policy, places, certificate);
+    const auto files = files_of(places, world, certificate);
+    if (!files) managed.problems.push_back(files.error().text());
+    if (!files || !*files) return managed;
+    managed.certificate_file = (*files)->certificate;
+    managed.key_file = (*files)->key;
+    const auto text = read_trusted_file(managed.certificate_file, largest_file);
+    const auto chain = text ? tls::Chain::parse(text->text, managed.certificate_file) : std::unexpected(text.error());
+    if (!chain) {
+        managed.problems.push_back(chain.error().text());
+        return managed;
+    }
+    managed.leaf = chain->leaf();
+    judge(managed, certificate, *chain, root, world.now());
+    return managed;
+}
+
 Result<CertificateFacts> observe(const Policy& policy, const Places& places, const World& world) {
     CertificateFacts facts;
     facts.machine = world.machine;
     facts.clock_synchronised = world.synchronised;
-    const auto now = world.now();
     std::optional<tls::Chain> root;
-    if (auto authority = Authority::look(places); authority && *authority) {
-        facts.rollover = (*authority)->step() == Step::none ? "" : to_text((*authority)->step());
-        auto bundle = (*authority)->bundle();
+    const auto authority = TRY(Authority::look(places));
+    if (authority) {
+        facts.rollover = authority->step() == Step::none ? "" : to_text(authority->step());
+        facts.removed = authority->removed();
+        const auto bundle = authority->bundle();
         auto chain = bundle ? tls::Chain::parse(*bundle, "the authority") : std::unexpected(bundle.error());
         if (chain) root = *std::move(chain);
-    } else if (!authority) {
-        return std::unexpected(authority.error());
     }
+    facts.probe_due = probe_due(policy, places, authority ? &authority->root() : nullptr, world.now());
     for (const auto& certificate : policy.tls.certificates) {
-        ManagedCertificate managed;
-        managed.name = certificate.name;
-        managed.record = read_record_of(places, certificate.name);
-        const auto files = files_of(policy, places, world, certificate);
-        if (!files) {
-            managed.problems.push_back(files.error().text());
-        } else if (*files) {
-            managed.certificate_file = (*files)->certificate;
-            managed.key_file = (*files)->key;
-            const auto text = read_trusted_file(managed.certificate_file, largest_file);
-            const auto chain = text ? tls::Chain::parse(text->text, managed.certificate_file) : std::unexpected(text.error());
-            if (!chain) {
-                managed.problems.push_back(chain.error().text());
-            } else {
-                managed.leaf = chain->leaf();
-                judge(managed, certificate, *chain, root, now);
-            }
-        }
-        look_live(managed, policy, certificate, world);
+        auto managed = published(policy, places, world, certificate, root);
+        look_live(managed, certificate, world);
         facts.certificates.push_back(std::move(managed));
     }
     return facts;
+}
+
+Time next_run(const CertificatePolicy& certificate, const ManagedCertificate& known, const Policy& policy, const CertificateFacts& facts, Time now) {
+    if (certificate.issuer == "watch") return renewed_by_another(known) && known.problems.empty() ? std::max(known.record.next_try, now) : Time::max();
+    const auto renewal = tls::next_renewal(certificate, policy.tls.maintenance, known.leaf, known.record, facts.machine, now, facts.clock_synchronised);
+    return renewal.action == tls::Action::none ? Time::max() : std::max(renewal.when, now);
 }
 
 Time next_run(const Policy& policy, const CertificateFacts& facts, Time now) {
@@ -116,8 +131,7 @@ Time next_run(const Policy& policy, const CertificateFacts& facts, Time now) {
     for (const auto& certificate : policy.tls.certificates) {
         const auto known = std::ranges::find(facts.certificates, certificate.name, &ManagedCertificate::name);
         if (known == facts.certificates.end()) continue;
-        const auto renewal = tls::next_renewal(certificate, policy.tls.maintenance, known->leaf, known->record, facts.machine, now, facts.clock_synchronised);
-        if (renewal.action != tls::Action::none) when = std::min(when, std::max(renewal.when, now));
+        when = std::min(when, next_run(certificate, *known, policy, facts, now));
     }
     return when;
 }

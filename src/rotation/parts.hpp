@@ -12,6 +12,32 @@ std::string record_file(const Places& places, const std::string& name);
 RenewalRecord read_record_of(const Places& places, const std::string& name);
 Result<> write_record(const Places& places, const std::string& name, const RenewalRecord& record);
 
+/// How a certificate was seen by clients.
+struct Sight {
+    std::optional<bool> served;  // nullopt: nobody could look, or nothing serves it
+    std::string note;            // what was in the way, for a person
+};
+/// Whether anybody answers where it should be served, whatever is shown there.
+bool answers(const World& world, const std::vector<Endpoint>& endpoints, const CertificatePolicy& policy);
+/// Has it read again where that is needed, and looks whether it is what every client is shown. `answered`: somebody did before, so that nobody doing so now is an error.
+Result<Sight> settle(const World& world, const std::vector<Endpoint>& endpoints, const CertificatePolicy& policy, const std::string& fingerprint, bool answered);
+
+/// A pair that nginx is configured to serve.
+struct ProxyPair {
+    std::string certificate, key;
+    std::vector<std::string> names;
+    std::vector<Endpoint> endpoints;  // those that speak TLS; loopback for wildcards
+};
+Result<std::vector<ProxyPair>> proxy_pairs(const Places& places);
+/// The one of a server that is called by one of the certificate's names, or the only one.
+std::optional<ProxyPair> pair_for(const std::vector<ProxyPair>& pairs, const CertificatePolicy& policy);
+
+std::optional<tls::Chain> chain_of(const tls::Store& store, std::optional<unsigned> generation);
+/// A certificate of the policy as it is on disk. `root`: of the local authority.
+ManagedCertificate published(const Policy& policy, const Places& places, const World& world, const CertificatePolicy& certificate, const std::optional<tls::Chain>& root);
+/// Whether the probe's own certificate is missing, runs out, or is of an authority that is believed no more (null: there is none yet).
+bool probe_due(const Policy& policy, const Places& places, const tls::Chain* root, Time now);
+
 /// Where a consumer finds its pair, and how it is told of another.
 class Consumer {
 public:
@@ -56,8 +82,11 @@ public:
     /// One step further, durable when it returns.
     Result<> stage(const std::string& host, Time now);
     Result<> advance(Step to);
-    /// The old root is believed no more; its keys are destroyed, its certificate stays for those who look back.
-    Result<> retire();
+    /// The old root is believed no more; its keys are destroyed, its certificate stays for those who look back. `removed`: since when clients of it are refused.
+    Result<> retire(std::optional<Time> removed);
+    /// Nobody goes on with a session that a client of an old authority began.
+    Result<> forgotten();
+    [[nodiscard]] const std::optional<Time>& removed() const { return removed_; }
 
 private:
     explicit Authority(std::string directory) : directory_(std::move(directory)) {}
@@ -74,6 +103,7 @@ private:
     unsigned other_ = 0, other_issuing_ = 0;    // of a change: the next ones until `reissue`, the old root from then on
     Step step_ = Step::none;
     tls::Constraints constraints_;
+    std::optional<Time> removed_;
     std::optional<tls::Chain> root_, issuing_;
 };
 
@@ -114,7 +144,7 @@ struct Ended {
 Result<Ended> run(const Program& program);
 /// The same in a transient unit of the service manager, which lends it a user of its own. Code::unsupported where there is no service manager.
 Result<Ended> run_in_unit(const Program& program, const std::string& name);
-/// By the service manager, waiting until it is done.
-Result<> reload_unit(const std::string& unit);
+/// Has the service manager do "ReloadUnit" or "RestartUnit", and waits until it is done.
+Result<> ask_for_unit(const char* method, const std::string& unit);
 
 }  // namespace promwarden::rotation

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,10 +17,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr int looks = 3;                // each handshake reads the files anew
-constexpr auto looking_time = 5s;
 constexpr auto kept_at_least = 10min;   // of a generation that nobody names any more
-constexpr auto probe_life = 30 * 24h;
 
 std::string intent_file(const Places& places, const std::string& name) { return fmt::format("{}/intents/{}.json", state_directory(places), name); }
 
@@ -32,14 +28,14 @@ void sweep_hidden(const std::string& directory) {
         if (entry.path().filename().string().starts_with('.')) ::unlink(entry.path().c_str());
 }
 
+}  // namespace
+
 std::optional<tls::Chain> chain_of(const tls::Store& store, std::optional<unsigned> generation) {
     if (!generation) return std::nullopt;
     const auto pem = store.certificate(*generation);
     auto chain = pem ? tls::Chain::parse(*pem, "") : std::unexpected(pem.error());
     return chain ? std::optional(*std::move(chain)) : std::nullopt;
 }
-
-}  // namespace
 
 std::string state_directory(const Places& places) { return places.state + "/tls"; }
 std::string record_file(const Places& places, const std::string& name) { return fmt::format("{}/certificates/{}.json", state_directory(places), name); }
@@ -61,9 +57,8 @@ struct Rotator::Attempt {
     std::optional<Certificate> before;
     std::optional<tls::Chain> chain;
     std::optional<std::string> before_text;  // of what pointed to the pair before, where that was none of ours
-    bool served_before = false;
-    std::optional<bool> served;
-    std::string note;
+    bool answered = false;                   // somebody served before
+    Sight sight;
 };
 
 Result<Rotator> Rotator::open(Places places, World world, const Policy& policy) {
@@ -101,15 +96,15 @@ Result<> Rotator::finish_interrupted(const CertificatePolicy& policy) {
     auto chain = chain_of(store, current);
     auto record = read_record_of(places_, policy.name);
     if (chain && chain->leaf().fingerprint == member("after")) {
-        Attempt attempt{member("action") == "rekey" ? tls::Action::rekey : tls::Action::renew, {}, current, {}, std::move(chain), {}, false, {}, {}};
-        const auto settled = settle(policy, attempt);
+        const auto action = member("action") == "rekey" ? tls::Action::rekey : tls::Action::renew;
+        const auto settled = settle(world_, endpoints_of(policy_, places_, policy), policy, chain->leaf().fingerprint, false);
         record.attempts = 0;
         record.last_error.clear();
         record.next_try = {};
         record.rotated = world_.now();
-        if (attempt.action == tls::Action::rekey) record.key_made = world_.now();
+        if (action == tls::Action::rekey) record.key_made = world_.now();
         TRY(write_record(places_, policy.name, record));
-        recovered_.push_back({policy.name, attempt.action, {}, attempt.chain->leaf(), attempt.served, settled ? "an interrupted rotation is finished" : settled.error().text()});
+        recovered_.push_back({policy.name, action, {}, chain->leaf(), settled ? settled->served : false, settled ? "an interrupted rotation is finished" : settled.error().text()});
     } else {
         const auto leaf = chain ? std::optional(chain->leaf()) : std::nullopt;
         TRY(write_record(places_, policy.name, tls::after_failure(record, "the rotation was interrupted before it was published", leaf, world_.now())));
@@ -149,9 +144,10 @@ Result<Outcome> Rotator::rotate(const CertificatePolicy& policy, bool rekey, boo
     }
     const auto written = write_record(places_, policy.name, record);
     if (!done) return done;
-    if (!written) done->note += fmt::format("{}{}", done->note.empty() ? "" : "; ", written.error().text());
-    TRY(remove_file(intent_file(places_, policy.name)));  // the last: until here, whoever comes next looks again
-    if (const auto pruned = prune(policy); !pruned) done->note += fmt::format("{}{}", done->note.empty() ? "" : "; ", pruned.error().text());
+    // It is done, and what goes wrong from here on is worth a note. Until the intent is away, whoever comes next looks again: it stays where the record could not be kept.
+    const auto cleared = written ? remove_file(intent_file(places_, policy.name)) : written;
+    for (const auto& after : {cleared, prune(policy)})
+        if (!after) done->note += fmt::format("{}{}", done->note.empty() ? "" : "; ", after.error().text());
     return done;
 }
 
@@ -180,15 +176,15 @@ Result<Outcome> Rotator::attempt(const CertificatePolicy& policy, bool rekey, bo
     record.last_attempt = record.rotated = world_.now();
     if (attempt.action == tls::Action::rekey) record.key_made = world_.now();
     record.window = made.window ? tls::choose_window(made.window->first, made.window->second, world_.machine + attempt.chain->leaf().serial) : std::nullopt;
-    return Outcome{policy.name, attempt.action, attempt.before, attempt.chain->leaf(), attempt.served, attempt.note};
+    return Outcome{policy.name, attempt.action, attempt.before, attempt.chain->leaf(), attempt.sight.served, attempt.sight.note};
 }
 
 Result<> Rotator::publish(const CertificatePolicy& policy, Attempt& attempt) {
     const Consumer consumer(places_, world_, policy, policy_.tls.require_client_certificate);
     const auto store = TRY(consumer.open_store());
     attempt.before_text = TRY(consumer.text());
-    if (world_.served)
-        for (const auto& endpoint : endpoints_of(policy_, policy)) attempt.served_before = attempt.served_before || world_.served(endpoint, policy.names.front()).has_value();
+    const auto endpoints = endpoints_of(policy_, places_, policy);
+    attempt.answered = answers(world_, endpoints, policy);
     const Json intent{{"name", policy.name},
                       {"action", attempt.action == tls::Action::rekey ? "rekey" : "renew"},
                       {"generation", *attempt.generation},
@@ -198,8 +194,11 @@ Result<> Rotator::publish(const CertificatePolicy& policy, Attempt& attempt) {
     // From here a run that is interrupted leaves either the old one or the new one in use, and a record of what was meant.
     const bool renew = attempt.action == tls::Action::renew;
     TRY(renew ? store.replace_certificate(*attempt.generation, attempt.chain->pem()) : consumer.point_to(*attempt.generation));
-    auto settled = settle(policy, attempt);
-    if (settled) return {};
+    auto settled = settle(world_, endpoints, policy, attempt.chain->leaf().fingerprint, attempt.answered);
+    if (settled) {
+        attempt.sight = *std::move(settled);
+        return {};
+    }
     auto back = renew                       ? store.replace_certificate(*attempt.generation, TRY(store.certificate(*attempt.generation, "previous.pem")))
                 : attempt.before_generation ? consumer.point_to(*attempt.before_generation)
                                             : consumer.put_back(attempt.before_text);
@@ -208,38 +207,6 @@ Result<> Rotator::publish(const CertificatePolicy& policy, Attempt& attempt) {
     error.detail += back ? " (the one before is back)" : fmt::format(" (and the one before could not be put back: {})", back.error().text());
     if (back) TRY(remove_file(intent_file(places_, policy.name)));
     return std::unexpected(std::move(error));
-}
-
-/// Has it read again where that is needed, and looks whether it is what a client is shown.
-Result<> Rotator::settle(const CertificatePolicy& policy, Attempt& attempt) {
-    if (policy.install == CertificatePolicy::Install::nginx && world_.reload_proxy) TRY(world_.reload_proxy());
-    const auto endpoints = endpoints_of(policy_, policy);
-    if (!world_.served || endpoints.empty()) return {};
-    const auto& wanted = attempt.chain->leaf().fingerprint;
-    for (const auto& endpoint : endpoints) {
-        const auto give_up = std::chrono::steady_clock::now() + looking_time;
-        std::string problem;
-        for (int seen = 0; seen < looks;) {
-            const auto shown = world_.served(endpoint, policy.names.front());
-            if (shown && *shown == wanted) {
-                ++seen;
-                continue;
-            }
-            seen = 0;
-            problem = shown ? "it still shows another certificate" : shown.error().text();
-            const bool nobody = !shown && !attempt.served_before;  // nor was there anybody before: nothing that this could have broken
-            if (nobody || std::chrono::steady_clock::now() > give_up) break;
-            ::poll(nullptr, 0, 50);
-        }
-        if (problem.empty()) {
-            attempt.served = attempt.served.value_or(true);
-            continue;
-        }
-        attempt.served = false;
-        attempt.note = fmt::format("{}: {}", to_text(endpoint), problem);
-        if (attempt.served_before) return fail(Code::failed, "see the new certificate served by", to_text(endpoint), problem);
-    }
-    return {};
 }
 
 /// Generations that nobody names, once the one in use has been there for so long that nobody can be in the middle of reading another.
@@ -253,6 +220,9 @@ Result<> Rotator::prune(const CertificatePolicy& policy) {
     for (const auto& file : {places_.web_config, places_.prometheus_config})
         if (const auto text = read_file(file, 16 << 20)) named += text->text;
         else if (text.error().code != Code::missing) return {};  // what it names cannot be known
+    const auto pairs = policy.install == CertificatePolicy::Install::nginx ? proxy_pairs(places_) : std::vector<ProxyPair>{};
+    if (!pairs && pairs.error().code != Code::missing) return {};
+    for (const auto& pair : pairs.value_or(std::vector<ProxyPair>{})) named += pair.certificate + "\n" + pair.key + "\n";
     for (const auto generation : TRY(store.generations())) {
         if (generation == *current || named.find(fmt::format("tls/{}/{}/", policy.name, generation)) != std::string::npos) continue;
         if (world_.now() - TRY(store.made(generation)) < kept_at_least) continue;
@@ -261,97 +231,29 @@ Result<> Rotator::prune(const CertificatePolicy& policy) {
     return {};
 }
 
+std::optional<Outcome> Rotator::rotate_if_due(const CertificatePolicy& policy) {
+    const Consumer consumer(places_, world_, policy);
+    const auto current = consumer.current();
+    const auto store = current && *current ? consumer.open_store() : std::unexpected(Error{});
+    const auto chain = store ? chain_of(*store, *current) : std::nullopt;
+    const auto leaf = chain ? std::optional(chain->leaf()) : std::nullopt;
+    const auto renewal = tls::next_renewal(policy, policy_.tls.maintenance, leaf, read_record_of(places_, policy.name), world_.machine, world_.now(), world_.synchronised);
+    if (renewal.action == tls::Action::none || renewal.when > world_.now()) return std::nullopt;
+    auto done = rotate(policy, renewal.action == tls::Action::rekey);
+    return done ? *std::move(done) : Outcome{policy.name, tls::Action::none, leaf, {}, {}, done.error().text()};
+}
+
 std::vector<Outcome> Rotator::rotate_due() {
     std::vector<Outcome> outcomes;
     for (const auto& policy : policy_.tls.certificates) {
-        const Consumer consumer(places_, world_, policy);
-        const auto current = consumer.current();
-        const auto store = current && *current ? consumer.open_store() : std::unexpected(Error{});
-        const auto chain = store ? chain_of(*store, *current) : std::nullopt;
-        const auto leaf = chain ? std::optional(chain->leaf()) : std::nullopt;
-        const auto renewal = tls::next_renewal(policy, policy_.tls.maintenance, leaf, read_record_of(places_, policy.name), world_.machine, world_.now(), world_.synchronised);
-        if (renewal.action == tls::Action::none || renewal.when > world_.now()) continue;
-        auto done = rotate(policy, renewal.action == tls::Action::rekey);
-        outcomes.push_back(done ? *std::move(done) : Outcome{policy.name, tls::Action::none, leaf, {}, {}, done.error().text()});
+        auto done = policy.issuer == "watch" ? follow(policy) : rotate_if_due(policy);
+        if (done) outcomes.push_back(*std::move(done));
     }
     if (const auto probe = renew_probe(); !probe) outcomes.push_back({"promwarden-probe", tls::Action::none, {}, {}, {}, probe.error().text()});
     const auto authority = Authority::look(places_);
     if (authority && *authority && (*authority)->step() != Step::none && (*authority)->step() != Step::overlap) (void)roll_over(false);
+    else (void)forget_sessions();  // what cannot be done now is a finding
     return outcomes;
-}
-
-/// The probe's own certificate, with its key in one file: it reads both at once.
-Result<> Rotator::renew_probe() {
-    const bool local = std::ranges::any_of(policy_.tls.certificates, [](const CertificatePolicy& one) { return one.issuer == "local"; });
-    struct stat status {};
-    if (!local || ::lstat(places_.probe.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) return {};
-    const auto file = places_.probe + "/client.pem";
-    const auto now = world_.now();
-    const auto authority = TRY(Authority::open(places_, policy_.tls, world_.host, now));
-    if (const auto there = read_trusted_file(file, 1 << 20)) {
-        const auto from = there->text.find("-----BEGIN CERTIFICATE-----");
-        const auto until = there->text.rfind("-----END CERTIFICATE-----");
-        if (from != std::string::npos && until != std::string::npos) {
-            const auto chain = tls::Chain::parse(std::string_view(there->text).substr(from, until + 25 - from), file);
-            const bool ours = chain && tls::verify(*chain, {tls::Use::client, {}, &authority.root(), {now}}).has_value();
-            if (ours && chain->leaf().not_after - now > probe_life / 3) return {};
-        }
-    }
-    CertificatePolicy own;
-    own.name = "probe";
-    own.server = false;
-    own.names = {std::string(tls::probe_name)};
-    const auto key = TRY(tls::Key::generate(tls::Key::Kind::ecdsa_p256));
-    const auto chain = TRY(authority.sign(key, tls::subject_of(own), probe_life, now));
-    TRY(tls::verify(chain, {tls::Use::client, own.names, &authority.root(), tls::moments_of(chain.leaf(), now)}));
-    const auto certificates = chain.pem();
-    auto both = TRY(key.pem());
-    both.insert(both.begin(), certificates.begin(), certificates.end());
-    return tls::publish_through(places_.probe, file, tls::view(both), 0640);
-}
-
-// ---- a change of the authority --------------------------------------------------------------------------------------
-
-/// Every leaf of ours from the authority that signs now, seen where it is served. True when none is left.
-Result<bool> Rotator::reissue_all() {
-    const auto authority = TRY(Authority::open(places_, policy_.tls, world_.host, world_.now()));
-    for (const auto& policy : policy_.tls.certificates) {
-        if (policy.issuer != "local") continue;
-        const Consumer consumer(places_, world_, policy);
-        const auto chain = chain_of(TRY(consumer.open_store()), TRY(consumer.current()));
-        const auto use = policy.server ? tls::Use::server : tls::Use::client;
-        if (chain && tls::verify(*chain, {use, {}, &authority.root(), {world_.now()}})) continue;
-        TRY(rotate(policy, false, true));
-    }
-    TRY(renew_probe());
-    if (!world_.served) return true;
-    for (const auto& policy : policy_.tls.certificates) {  // what was reissued earlier, too, must be what is shown
-        if (policy.issuer != "local") continue;
-        const Consumer consumer(places_, world_, policy);
-        const auto chain = chain_of(TRY(consumer.open_store()), TRY(consumer.current()));
-        for (const auto& endpoint : endpoints_of(policy_, policy)) {
-            const auto shown = world_.served(endpoint, policy.names.front());
-            if (shown && chain && *shown != chain->leaf().fingerprint) return false;
-        }
-    }
-    return true;
-}
-
-Result<Step> Rotator::roll_over(bool until_overlap) {
-    auto authority = TRY(Authority::open(places_, policy_.tls, world_.host, world_.now()));
-    if (authority.step() == Step::none) TRY(authority.stage(world_.host, world_.now()));
-    if (authority.step() == Step::staged) TRY(authority.advance(Step::overlap));
-    TRY(publish_bundles(places_, policy_, TRY(authority.bundle())));
-    const bool proxy = world_.reload_proxy && std::ranges::any_of(policy_.tls.certificates, [](const CertificatePolicy& one) { return one.install == CertificatePolicy::Install::nginx; });
-    if (proxy) TRY(world_.reload_proxy());
-    if (authority.step() == Step::overlap && until_overlap) return Step::overlap;
-    // Whoever reads a bundle of ours believes both from here on, so that it no longer matters which of them signed what is shown.
-    if (authority.step() == Step::overlap) TRY(authority.advance(Step::reissue));
-    if (!TRY(reissue_all())) return Step::reissue;
-    TRY(authority.retire());
-    TRY(publish_bundles(places_, policy_, TRY(authority.bundle())));
-    if (proxy) TRY(world_.reload_proxy());
-    return Step::none;
 }
 
 }  // namespace promwarden::rotation

@@ -76,7 +76,7 @@ bool nginx_runs() {
 /// Checked: nginx keeps what it has where the new configuration would not load.
 Result<> reload_nginx() {
     if (!nginx_runs()) return {};
-    if (::sd_booted() > 0) return reload_unit("nginx.service");
+    if (::sd_booted() > 0) return ask_for_unit("ReloadUnit", "nginx.service");
     Program check;
     check.words = {std::string(nginx), "-t", "-q"};
     const auto checked = TRY(run(check));
@@ -111,6 +111,8 @@ Result<std::string> run_issuer(const TlsPolicy::Issuer& issuer, const std::strin
 }
 
 }  // namespace
+
+Result<> restart_unit(const std::string& unit) { return ask_for_unit("RestartUnit", unit); }
 
 Places places_of(const Policy& policy, std::string state) {
     Places places;

@@ -127,6 +127,7 @@ Json to_json(const RenewalRecord& record) {
     put(json, "next_try", record.next_try);
     put(json, "key_made", record.key_made);
     put(json, "rotated", record.rotated);
+    if (!record.seen.empty()) json["seen"] = record.seen;
     if (record.window) {
         json["window"] = Json::object();
         put(json["window"], "from", record.window->from);
@@ -153,6 +154,7 @@ Result<RenewalRecord> read_record(std::string_view text) {
     record.next_try = TRY(time(json, "next_try"));
     record.key_made = TRY(time(json, "key_made"));
     record.rotated = TRY(time(json, "rotated"));
+    if (const auto seen = json.find("seen"); seen != json.end() && seen->is_string()) record.seen = seen->get<std::string>();
     if (const auto window = json.find("window"); window != json.end() && window->is_object())
         record.window = RenewalRecord::Window{TRY(time(*window, "from")), TRY(time(*window, "until")), TRY(time(*window, "selected"))};
     return record;

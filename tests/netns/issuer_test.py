@@ -4,12 +4,15 @@
 Runs itself again in namespaces of its own, where the certificate of pebble's own endpoint is believed.
 """
 
+import base64
+import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -123,6 +126,42 @@ class Issuers(unittest.TestCase):
         root.chmod(0o777)
         self.use(TREE / "packaging/issuers/lego", DIRECTORY, "a@example.com", "--http", "--http.webroot", root)
         self.issue_and_rotate()
+
+    def test_the_issuer_says_when(self):
+        """RFC 9773, by an authority that is no more than that: the window that it suggests is when the certificate is due."""
+        asked = []
+
+        class Directory(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                body = {"/dir": {"newOrder": "x", "renewalInfo": "http://127.0.0.1:14001/renewal"}}.get(self.path, {"suggestedWindow": {"start": "2026-12-05T00:00:00Z", "end": "2026-12-06T00:00:00.5Z"}})
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps(body).encode())
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 14001), Directory)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.shutdown)
+        ca = self.directory / "ca"
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-days", "300", "-subj", "/CN=an authority", "-addext", "keyUsage=critical,keyCertSign")
+        profile = self.directory / "profile"
+        profile.write_text("authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\nbasicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n")
+        profile.chmod(0o644)
+        Path(f"{ca}.key").chmod(0o644)  # in a directory of this test alone
+        for serial in ("0x0123456789abcdef", "0xfedcba9876543210"):  # without and with a first bit that DER would take for a sign
+            self.use(self.script("command", f"#!/bin/sh\nset -e\ncd $STATE_DIRECTORY\ncat >csr\nopenssl x509 -req -in csr -CA {ca}.pem -CAkey {ca}.key -set_serial {serial} -days 60 -extfile {profile} -copy_extensions copy -out leaf 2>/dev/null\n"
+                                            f"cat leaf {ca}.pem >chain\n{TREE}/packaging/issuers/renewal-window http://127.0.0.1:14001/dir chain\ncat chain\n"))
+            done = self.cert("rotate", "prometheus", "--force")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            one = self.leaf()
+            self.assertRegex(one["due"], "^2026-12-05T")
+            authority, number = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in asked[-1].removeprefix("/renewal/").split("."))
+            self.assertEqual(int.from_bytes(number, "big", signed=True), int(serial, 16), "as DER has it")
+            said = run("openssl", "x509", "-in", f"{ca}.pem", "-noout", "-ext", "subjectKeyIdentifier").stdout.split()[-1]
+            self.assertEqual(authority.hex(":").upper(), said)
 
     def test_what_a_command_sees_and_may_do(self):
         seen = self.directory / "seen"

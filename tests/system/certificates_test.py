@@ -69,6 +69,40 @@ class Certificates(unittest.TestCase):
         self.assertNotRegex(failed.stderr, r"status 1: 0 ")
         self.assertEqual(host.do("systemctl", "--failed", "--no-legend").stdout.strip(), "")
 
+    def test_clients_of_an_authority_that_was_removed(self):
+        """Debian's Prometheus asks again who resumes a session. One that says that a later Go built it may not, and has to be restarted: by us only where we may."""
+        host = Machine(machine.tree("bookworm", machine.needs(DEB)), DEB)
+        self.addCleanup(host.close)
+        root = host.root
+        (root / "etc/default/prometheus").write_text('ARGS="--web.config.file=/etc/prometheus/web.yml"\n', encoding="utf-8")
+        (root / "etc/prometheus/web.yml").write_text("# theirs\n", encoding="utf-8")
+        program = root / "usr/bin/prometheus"
+        program.write_bytes(program.read_bytes().replace(b"go1.19.8", b"go1.23.8"))
+        policy = POLICY.replace("[[tls.certificate]]", '[tls]\nclient_auth = "require"\n[[tls.certificate]]', 1)
+        write = lambda restart: (root / "etc/promwarden/policy.toml").write_text(policy.replace("[prometheus]", f'[prometheus]\nrestart = "{restart}"'), encoding="utf-8")
+        write("when-needed")
+        host.boot()
+        wait_until(lambda: host.do("systemctl", "is-active", "promwardend", check=False).returncode == 0, "the agent runs")
+        host.do("promwarden", "apply", check=False)
+        host.do("systemctl", "restart", "prometheus")
+        ready = ("curl", "-sf", "--cacert", "/etc/prometheus/promwarden/tls/authorities.pem", "--cert", "/etc/promwarden/probe/client.pem", "https://localhost:9090/-/ready")
+        pid = lambda: host.do("systemctl", "show", "-p", "MainPID", "--value", "prometheus").stdout.strip()
+        stale = lambda: "clients that are believed no more" in host.do("promwarden", "check", "--only", "tls.client-auth", check=False).stdout
+        wait_until(lambda: host.do(*ready, check=False).returncode == 0, "Prometheus serves whom it should")
+        before = pid()
+        self.assertIn("Prometheus was restarted", host.do("promwarden", "cert", "rotate-ca").stdout)
+        self.assertNotEqual(pid(), before)
+        self.assertEqual(host.do(*ready, check=False).returncode, 0, "it serves again when that is said")
+        self.assertFalse(stale())
+        write("never")
+        host.do("promwarden", "apply", check=False)
+        before = pid()
+        self.assertIn("until it is restarted", host.do("promwarden", "cert", "rotate-ca").stdout)
+        self.assertEqual(pid(), before)
+        self.assertTrue(stale())
+        host.do("systemctl", "restart", "prometheus")
+        self.assertFalse(stale())
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

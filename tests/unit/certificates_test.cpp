@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "promwarden/controls.hpp"
+#include "promwarden/apply.hpp"
 
 using namespace promwarden;
 using namespace std::chrono_literals;
@@ -116,4 +116,66 @@ TEST_CASE("another tool's certificate is only watched") {
     CHECK_FALSE(one.decide().findings.front().remedy.automatic);
     one.facts.certificates->rollover = "overlap";
     CHECK(one.decide().reason.find("a change of the local authority is under way (overlap)") != std::string::npos);
+}
+
+TEST_CASE("sessions of clients whose authority was removed") {
+    Case one;
+    one.policy.tls.require_client_certificate = true;
+    one.policy.prometheus.unit = "prometheus.service";
+    const auto decide = [&] { return find_control("tls.client-auth")->decide(one.policy, one.facts); };
+    const auto mentions = [&] { return decide().reason.find("clients that are believed no more") != std::string::npos; };
+    CHECK_FALSE(mentions());
+    Server server;
+    server.kind = Server::Kind::unit;
+    server.name = "prometheus.service";
+    server.process = Process{};
+    server.started = now - 2 * day;
+    server.go = "1.24.4";
+    one.facts.servers = std::vector{server};
+    one.facts.certificates->removed = now - 1 * day;
+    CHECK(decide().verdict == Verdict::fail);
+    CHECK(mentions());
+    CHECK(Engine::plan(one.policy, one.facts).empty());  // restarting is not ours
+    one.policy.prometheus.restart_when_needed = true;
+    const auto plan = Engine::plan(one.policy, one.facts);
+    REQUIRE(plan.changes.size() == 1);
+    CHECK(plan.changes[0].kind == Change::Kind::unit);
+    CHECK(plan.changes[0].subject == "prometheus.service");
+    one.facts.servers->front().started = now;
+    CHECK_FALSE(mentions());
+    CHECK(Engine::plan(one.policy, one.facts).empty());
+}
+
+TEST_CASE("what is due is a change, by the rule that will do it") {
+    Case one;
+    const auto changes = [&] { return Engine::plan(one.policy, one.facts).changes; };
+    CHECK(changes().empty());
+    one.lives(25 * day, 30 * day);
+    REQUIRE(changes().size() == 1);
+    CHECK(changes()[0].kind == Change::Kind::file);
+    CHECK(changes()[0].subject == "/etc/prometheus/promwarden/tls/prometheus/1/cert.pem");
+    CHECK(changes()[0].summary.starts_with("renew it: due "));
+    CHECK(changes()[0].diff.starts_with("- serial 4711, expires "));
+    one.known().record.key_made = now - 100 * day;
+    REQUIRE(changes().size() == 1);
+    CHECK(changes()[0].kind == Change::Kind::web);
+    CHECK(changes()[0].summary.starts_with("renew it, with a new key"));
+    one.known().record.next_try = now + 1min;  // after a failure: not now
+    CHECK(changes().empty());
+    one.known().record.next_try = {};
+    one.policy.controls["tls.rotation"] = Mode::off;
+    CHECK(changes().empty());
+    one.policy.controls.clear();
+    one.facts.certificates->clock_synchronised = false;
+    CHECK(changes().empty());
+    one.facts.certificates->rollover = "reissue";
+    REQUIRE(changes().size() == 1);
+    CHECK(changes()[0].subject == "the local authority");
+    one.facts.certificates->rollover = "overlap";  // waits for whoever gives the bundle to others
+    CHECK(changes().empty());
+    one.policy.tls.certificates.front().issuer = "watch";
+    REQUIRE(changes().size() == 1);
+    CHECK(changes()[0].kind == Change::Kind::unit);
+    one.known().record.seen = "aa";
+    CHECK(changes().empty());
 }

@@ -2,6 +2,7 @@
 #include <sstream>
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "promwarden/lint.hpp"
@@ -345,6 +346,23 @@ TEST_CASE("audit.query-log: judged where it is written, demanded only by a polic
     CHECK(decide("audit.query-log", "global: {query_log_file: other.log}\n", options).verdict == Verdict::fail);
     CHECK(decide("audit.query-log", "global: {query_log_file: /var/log/prometheus/query.log}\n", options).verdict == Verdict::pass);
     CHECK(decide("audit.query-log", "hello: 1\n", options).verdict == Verdict::not_applicable);
+}
+
+TEST_CASE("a client's pair without ca_file is read once: only where a policy asks for renewed ones") {
+    const Policy policy;
+    LintOptions options;
+    options.policy = &policy;
+    const auto block = [](std::string_view more) { return fmt::format("tls_config: {{cert_file: /c, key_file: /k{}}}\n", more); };
+    const auto scrape = [&](std::string_view more) { return "scrape_configs:\n- job_name: a\n  scheme: https\n  static_configs: [{targets: ['node:9100']}]\n  " + block(more); };
+    const auto write = [&](std::string_view more) { return "remote_write:\n- url: https://r/w\n  " + block(more); };
+    for (const auto& [control, text, bad] : {std::tuple{"tls.scrape", scrape(""), true}, {"tls.scrape", scrape(", ca_file: /a"), false}, {"tls.remote-write", write(""), true}, {"tls.remote-write", write(", ca_file: /a"), false}}) {
+        CAPTURE(text);
+        const auto decision = decide(control, text, options);
+        CHECK(decision.verdict == (bad ? Verdict::fail : Verdict::pass));
+        if (bad) CHECK(decision.findings.at(0).location->path.ends_with("tls_config.cert_file"));
+        CHECK(decide(control, text).verdict == Verdict::pass);  // what a file leaves out is not judged without one
+    }
+    CHECK(decide("tls.scrape", "scrape_configs:\n- job_name: a\n  scheme: https\n  static_configs: [{targets: ['localhost:9100']}]\n  " + block(""), options).verdict == Verdict::pass);
 }
 
 TEST_CASE("tls.client-auth: a policy can demand it") {

@@ -55,7 +55,7 @@ struct Host {
         for (const auto* name : {"/prometheus", "/prometheus/promwarden", "/nginx", "/state"}) fs::create_directory(path + name);
         ::mkdir((path + "/nginx/promwarden").c_str(), 0750);
         ::chmod((path + "/prometheus/promwarden").c_str(), 02750);
-        places = {path + "/state", path + "/prometheus/promwarden", path + "/nginx/promwarden", path + "/prometheus/web.yml", path + "/prometheus/prometheus.yml", path + "/probe"};
+        places = {path + "/state", path + "/prometheus/promwarden", path + "/nginx/promwarden", path + "/prometheus/web.yml", path + "/prometheus/prometheus.yml", path + "/nginx/nginx.conf", path + "/probe"};
         world.now = [this] { return now; };
         world.machine = "machine";
         world.host = "host";
@@ -390,17 +390,123 @@ TEST_CASE("the probe has a certificate of its own, where it has a place for one"
     CHECK(text_of(host.places.probe + "/client.pem") != pem);
 }
 
-TEST_CASE("a certificate that another tool renews is judged, never written") {
+TEST_CASE("a certificate that another tool renews is judged, never written, and its service made to read it") {
     Host host;
     must(host.rotate());
     const auto web = text_of(host.places.web_config);
     host.policy.tls.certificates[0].issuer = "watch";
     CHECK(host.look().certificates[0].problems.empty());
     CHECK(host.look().certificates[0].leaf);
-    host.now += 40 * day;
+    const auto due = [&] { return rotation::next_run(host.policy, host.look(), host.now) <= host.now; };
+    CHECK(due());
+    auto outcomes = host.open().rotate_due();
+    REQUIRE(outcomes.size() == 1);
+    CHECK(outcomes[0].note == "another tool renews it");
+    CHECK(outcomes[0].served == true);
+    CHECK_FALSE(due());
     CHECK(host.open().rotate_due().empty());
     CHECK_FALSE(host.rotate());
     CHECK(text_of(host.places.web_config) == web);
+    // It renews: by the same pair under another name, as far as we can tell.
+    host.policy.tls.certificates[0].issuer = "local";
+    must(host.rotate());
+    host.policy.tls.certificates[0].issuer = "watch";
+    const auto renewed = *host.look().certificates[0].leaf;
+    SUBCASE("and it is served") {
+        outcomes = host.open().rotate_due();
+        REQUIRE(outcomes.size() == 1);
+        CHECK(outcomes[0].action == tls::Action::renew);
+        CHECK(outcomes[0].note == "another tool renewed it");
+        CHECK(host.look().certificates[0].record.seen == renewed.fingerprint);
+    }
+    SUBCASE("and the service does not show it: tried again later, not at once") {
+        host.shows = "another";
+        outcomes = host.open().rotate_due();
+        REQUIRE(outcomes.size() == 1);
+        CHECK(outcomes[0].action == tls::Action::none);
+        CHECK(host.look().certificates[0].record.attempts == 1);
+        CHECK(host.open().rotate_due().empty());
+        host.shows.clear();
+        host.now += 2min;
+        CHECK(host.open().rotate_due().size() == 1);
+        CHECK(host.look().certificates[0].record.attempts == 0);
+    }
+    SUBCASE("and what is there must not be served: said once, and left alone") {
+        host.policy.tls.certificates[0].names.emplace_back("elsewhere.example.org");
+        CHECK_FALSE(due());
+        outcomes = host.open().rotate_due();
+        REQUIRE(outcomes.size() == 1);
+        CHECK(outcomes[0].note == "what another tool put there is left alone: it is not for 'elsewhere.example.org'");
+        CHECK(host.open().rotate_due().empty());
+        CHECK(host.look().certificates[0].record.attempts == 1);
+        host.policy.tls.certificates[0].names.pop_back();
+        CHECK(host.open().rotate_due().size() == 1);
+        CHECK(host.look().certificates[0].record.attempts == 0);
+    }
+    host.now += 40 * day;
     REQUIRE(host.look().certificates[0].problems.size() == 1);
     CHECK(host.look().certificates[0].problems[0].starts_with("it expired at"));
+}
+
+TEST_CASE("nginx's configuration says where another tool keeps what it serves, and where that is shown") {
+    Host host;
+    must(host.rotate());
+    const auto ours = host.places.prometheus + "/tls/prometheus/1";
+    host.policy.tls.certificates.clear();
+    auto& proxy = host.add("prometheus", CertificatePolicy::Install::nginx);
+    proxy.issuer = "watch";
+    const auto write = [&](const std::string& servers) { std::ofstream(host.places.nginx_config) << "events {}\nhttp {\ninclude conf.d/*.conf;\n" << servers << "}\n"; };
+    const auto server = [&](const std::string& name, const std::string& pair) {
+        return "server { listen 8443 ssl; listen [::1]:9443 ssl; listen 80; server_name " + name + "; ssl_certificate " + pair + "/cert.pem; ssl_certificate_key " + pair + "/key.pem; }\n";
+    };
+    write(server("other.example.org", "/nowhere") + server("prometheus.example.org", ours));
+    const auto known = host.look().certificates[0];
+    CHECK(known.certificate_file == ours + "/cert.pem");
+    CHECK(known.problems.empty());
+    CHECK(known.endpoints == std::vector{*parse_endpoint("127.0.0.1:8443"), *parse_endpoint("[::1]:9443")});
+    CHECK(host.open().rotate_due().size() == 1);
+    CHECK(host.reloads == 1);
+    write(server("_", ours));  // the only one, whatever it is called
+    CHECK(host.look().certificates[0].certificate_file == ours + "/cert.pem");
+    write(server("a", ours) + server("b", "/nowhere"));
+    CHECK(host.look().certificates[0].certificate_file.empty());
+    write("server {");
+    CHECK(host.look().certificates[0].problems.size() == 1);
+}
+
+TEST_CASE("clients of an authority that was removed: Prometheus forgets their sessions, or it is remembered that it may not have") {
+    Host host;
+    host.policy.tls.require_client_certificate = true;
+    must(host.rotate());
+    using Sessions = rotation::World::Sessions;
+    auto answer = Sessions::kept;
+    unsigned asked = 0;
+    host.world.forget_sessions = [&](Time removed) -> Result<Sessions> {
+        CHECK(removed == host.now);
+        ++asked;
+        return answer;
+    };
+    {
+        auto rotator = host.open();
+        CHECK(must(rotator.roll_over(false)) == rotation::Step::none);
+        REQUIRE(rotator.notes().size() == 1);
+        CHECK(rotator.notes()[0].find("until it is restarted") != std::string::npos);
+    }
+    CHECK(asked == 1);
+    CHECK(host.look().removed == host.now);
+    (void)host.open().rotate_due();  // goes on asking
+    CHECK(asked == 2);
+    answer = Sessions::ended;
+    {
+        auto rotator = host.open();
+        (void)rotator.rotate_due();
+        REQUIRE(rotator.notes().size() == 1);
+        CHECK(rotator.notes()[0].find("was restarted") != std::string::npos);
+    }
+    CHECK_FALSE(host.look().removed);
+    (void)host.open().rotate_due();
+    CHECK(asked == 3);
+    host.policy.tls.require_client_certificate = false;  // no clients, no sessions
+    CHECK(must(host.open().roll_over(false)) == rotation::Step::none);
+    CHECK_FALSE(host.look().removed);
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "promwarden/server.hpp"
 #include "promwarden/tls.hpp"
 #include "temporary.hpp"
 
@@ -273,6 +274,24 @@ TEST_CASE("the renewal rule") {
         const auto watched = tls::next_renewal(policy_for({"prom.example.org"}, "watch"), {}, leaf_of(31 * day, 30 * day), record, "machine", now, true);
         CHECK(watched.action == tls::Action::none);
     }
+}
+
+TEST_CASE("which Go asks again who a client is when it resumes a session") {
+    for (const auto* version : {"1.19.8", "1.20", "1.24.13", "1.24.20", "1.25.7", "1.26.0", "1.26", "2.0"}) CHECK_MESSAGE(tls::verifies_resumed(version), version);
+    for (const auto* version : {"1.21.0", "1.23.12", "1.24.12", "1.25.0", "1.25.6", "1.25rc1", "", "devel", "1..7"}) CHECK_MESSAGE(!tls::verifies_resumed(version), version);
+    Server server;
+    server.kind = Server::Kind::unit;
+    CHECK(tls::may_resume({&server, 1}, now) == nullptr);  // it does not run
+    server.process = Process{};
+    CHECK(tls::may_resume({&server, 1}, now) == &server);  // nothing is known of it
+    server.started = now + 1s;
+    CHECK(tls::may_resume({&server, 1}, now) == nullptr);
+    server.started = now - 1s;
+    server.go = "1.24.4";
+    CHECK(tls::may_resume({&server, 1}, now) == &server);
+    server.go = "1.19.8";
+    CHECK(tls::may_resume({&server, 1}, now) == nullptr);
+    CHECK(tls::may_resume({}, now) == nullptr);
 }
 
 TEST_CASE("windows") {

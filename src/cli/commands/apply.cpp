@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "agent.hpp"
+#include "certificates.hpp"
 #include "local.hpp"
 #include "output.hpp"
 
@@ -21,11 +22,21 @@ struct Applied {
     Report report;
     Mode mode = Mode::enforce;
     bool asked_for = true;  // false: --only left the packet filter out
+    Json certificates;      // what was done of what was due; null: nothing was
 };
 
 /// Whether these controls include one that the ruleset enforces.
 bool asks_for_ruleset(std::span<const std::string> only) {
     return only.empty() || std::ranges::any_of(only, [](const std::string& id) { return find_control(id)->enforced_by.contains("ruleset"); });
+}
+
+bool of_certificates(const Change& change) { return change.control.starts_with("tls."); }
+
+/// Certificates follow what is accepted: not what is on trial, and not where their control only looks.
+bool rotates(const Options& options, const Plan& plan, Mode mode) {
+    if (options.confirm_within || mode != Mode::enforce) return false;
+    const bool named = options.only.empty() || std::ranges::find(options.only, rotation_control) != options.only.end();
+    return named && (!options.only.empty() || std::ranges::any_of(plan.changes, of_certificates));
 }
 
 std::string absolute(const std::string& path) {
@@ -45,8 +56,8 @@ Or<> same_policy(Agent& agent, const Options& options) {
     return failure(Exit::usage, fmt::format("the agent that answers at {} has another policy, {}", options.socket, render::printable(path)));
 }
 
-Mode mode_in(const Report& report) {
-    const auto found = std::ranges::find_if(report.controls, [](const ControlReport& one) { return one.control->id == filter_control; });
+Mode mode_in(const Report& report, std::string_view control) {
+    const auto found = std::ranges::find_if(report.controls, [&](const ControlReport& one) { return one.control->id == control; });
     return found == report.controls.end() ? Mode::enforce : found->mode;
 }
 
@@ -63,7 +74,11 @@ Or<Applied> apply_by_agent(Agent agent, const Options& options) {
     } else {
         applied.report = TRY(report_in(agent.call_in_parts("Report", Json::object())));
     }
-    applied.mode = mode_in(applied.report);
+    applied.mode = mode_in(applied.report, filter_control);
+    if (rotates(options, applied.plan, mode_in(applied.report, rotation_control))) {
+        applied.certificates = TRY(agent.call("Rotate", Json{{"due", true}}, longest_rotation));
+        applied.report = TRY(report_in(agent.call_in_parts("Report", Json::object())));
+    }
     if (!options.only.empty())
         std::erase_if(applied.report.controls, [&](const ControlReport& one) { return std::ranges::find(options.only, one.control->id) == options.only.end(); });
     return applied;
@@ -80,25 +95,27 @@ Or<Applied> apply_here(const Options& options) {
         auto plan = engine.apply(candidate, request);
         if (!plan) return failure(exit_of_apply(plan.error()), plan.error().text());
         applied.plan = *std::move(plan);
-        const bool changed = applied.mode == Mode::enforce && !applied.plan.empty();
-        if (changed)
-            record(engine, Event::Kind::apply, std::string(guarded_table), fmt::format("policy {} {}", candidate.policy.path, candidate.policy.sha256.substr(0, 12)),
-                   applied.plan.changes.front().summary);
+        const auto changed = std::ranges::find_if_not(applied.plan.changes, of_certificates);  // those are recorded when they are done
+        if (applied.mode == Mode::enforce && changed != applied.plan.changes.end())
+            record(engine, Event::Kind::apply, std::string(guarded_table), fmt::format("policy {} {}", candidate.policy.path, candidate.policy.sha256.substr(0, 12)), changed->summary);
         if (options.confirm_within && applied.mode == Mode::enforce) TRY(leave_waiter(options));
     }
+    if (rotates(options, applied.plan, candidate.policy.mode_of(rotation_control))) applied.certificates = TRY(rotate_due(options, candidate.policy, engine));
     applied.report = evaluate(candidate.policy, engine.observe(candidate.policy, options.only), options.only);
     return applied;
 }
 
 /// What was done, in a few lines; `plan` has the rest.
-std::string account_of(const Applied& applied) {
-    if (!applied.asked_for) return "Nothing was changed: the controls that --only names are enforced by nothing.\n";
-    if (applied.plan.empty()) return "Nothing had to change.\n";
-    if (applied.mode == Mode::off) return fmt::format("Nothing was changed: {} is off.\n", filter_control);
+std::string summary_of(const Applied& applied) {
+    const auto rotated = account_of(applied.certificates);
+    if (!applied.asked_for && applied.certificates.is_null()) return "Nothing was changed: the controls that --only names are enforced by nothing.\n";
+    if (applied.plan.empty() && rotated.empty()) return "Nothing had to change.\n";
+    if (applied.mode == Mode::off && rotated.empty()) return fmt::format("Nothing was changed: {} is off.\n", filter_control);
     std::string text;
-    for (const auto& change : applied.plan.changes) text += fmt::format("Changed {}: {}\n", render::printable(change.subject), render::printable(change.summary));
+    for (const auto& change : applied.plan.changes)
+        if (!of_certificates(change) && applied.mode == Mode::enforce) text += fmt::format("Changed {}: {}\n", render::printable(change.subject), render::printable(change.summary));
     for (const auto& cut : applied.plan.cuts) text += fmt::format("Cut     {}\n", render::printable(cut));
-    return text;
+    return text + rotated;
 }
 
 }  // namespace
@@ -111,7 +128,7 @@ Outcome apply(const Options& options) {
     if (audit) note(fmt::format("{} is in mode audit: nothing was changed", filter_control));
     else if (options.confirm_within && applied.mode == Mode::enforce && applied.asked_for)
         note(fmt::format("what was there before returns in {} unless you say: promwarden confirm", format_duration(*options.confirm_within)));
-    return show(options, applied.report, audit ? render::text(applied.plan, in_colour(options)) : account_of(applied));
+    return show(options, applied.report, audit ? render::text(applied.plan, in_colour(options)) + account_of(applied.certificates) : summary_of(applied));
 }
 
 }  // namespace promwarden::cli

@@ -1,13 +1,13 @@
 // cert — the certificates that the policy names: what there is, and making new ones.
 
 #include <algorithm>
-#include <filesystem>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "agent.hpp"
+#include "certificates.hpp"
 #include "local.hpp"
 #include "output.hpp"
 #include "promwarden/rotation.hpp"
@@ -15,18 +15,6 @@
 namespace promwarden::cli {
 
 namespace {
-
-constexpr auto longest_rotation = std::chrono::minutes(15);
-
-std::string text_at(const Json& json, const char* name) {
-    const auto found = json.is_object() ? json.find(name) : json.end();
-    return json.is_object() && found != json.end() && found->is_string() ? render::printable(found->get<std::string>()) : std::string();
-}
-
-const Json& member_at(const Json& json, const char* name) {
-    static const Json nothing;
-    return json.is_object() && json.contains(name) ? json[name] : nothing;
-}
 
 /// One certificate, as a person reads it.
 std::string paragraph(const Json& one) {
@@ -59,20 +47,6 @@ std::string paragraph(const Json& one) {
     return text;
 }
 
-std::string sentence(const Json& outcome) {
-    const auto action = text_at(outcome, "action"), note = text_at(outcome, "note");
-    const auto& after = member_at(outcome, "after");
-    const auto& served = member_at(outcome, "served");
-    auto text = action == "none" ? text_at(outcome, "name") : fmt::format("{}: {}, serial {}, expires {}", text_at(outcome, "name"), action, text_at(after, "serial"), text_at(after, "not_after"));
-    if (served.is_boolean()) text += served.get<bool>() ? ", seen served" : ", not seen served";
-    return text + (note.empty() ? "\n" : fmt::format(": {}\n", note));
-}
-
-rotation::World eyes(const Options& options) {
-    const auto socket = options.policy_given ? std::string() : fmt::format("{}/probe", options.socket.substr(0, options.socket.rfind('/')));
-    return world_of({socket, std::filesystem::absolute(options.policy).string(), {}}, true);
-}
-
 Or<Candidate> policy_of(const Options& options) { return load_policy(options.policy); }
 
 const CertificatePolicy* find(const Policy& policy, const std::string& name) {
@@ -82,7 +56,7 @@ const CertificatePolicy* find(const Policy& policy, const std::string& name) {
 
 Or<Json> list_here(const Options& options) {
     const auto candidate = TRY(policy_of(options));
-    const auto world = eyes(options);
+    const auto world = world_for(options, candidate.policy);
     const auto facts = TRY(rotation::observe(candidate.policy, rotation::places_of(candidate.policy, options.state), world));
     Json list = Json::array();
     for (const auto& one : facts.certificates) list.push_back(rotation::to_json(one, candidate.policy, facts, world.now()));
@@ -94,7 +68,7 @@ Or<Json> rotate_here(const Options& options, bool rekey) {
     const auto* policy = find(candidate.policy, options.argument);
     if (policy == nullptr) return failure(Exit::usage, fmt::format("the policy names no certificate '{}'", render::printable(options.argument)));
     auto engine = TRY(open_to_act(options));  // for the history
-    auto rotator = TRY(rotation::Rotator::open(rotation::places_of(candidate.policy, options.state), eyes(options), candidate.policy));
+    auto rotator = TRY(rotation::Rotator::open(rotation::places_of(candidate.policy, options.state), world_for(options, candidate.policy), candidate.policy));
     const auto done = rotator.rotate(*policy, rekey, options.force);
     if (!done) return failure(Exit::undone, done.error().text());
     record(engine, Event::Kind::rotation, "certificate " + policy->name, "renewed", sentence(rotation::to_json(*done)));
@@ -104,11 +78,12 @@ Or<Json> rotate_here(const Options& options, bool rekey) {
 Or<Json> roll_over_here(const Options& options) {
     const auto candidate = TRY(policy_of(options));
     auto engine = TRY(open_to_act(options));
-    auto rotator = TRY(rotation::Rotator::open(rotation::places_of(candidate.policy, options.state), eyes(options), candidate.policy));
+    auto rotator = TRY(rotation::Rotator::open(rotation::places_of(candidate.policy, options.state), world_for(options, candidate.policy), candidate.policy));
     const auto step = rotator.roll_over(options.until_overlap);
     if (!step) return failure(Exit::undone, step.error().text());
+    for (const auto& note : rotator.notes()) record(engine, Event::Kind::rotation, "the local authority", "nobody of the old one is let in", note);
     record(engine, Event::Kind::rotation, "the local authority", "changed", std::string(rotation::to_text(*step)));
-    return Json{{"step", rotation::to_text(*step)}};
+    return Json{{"step", rotation::to_text(*step)}, {"notes", rotator.notes()}};
 }
 
 Outcome show_rotations(const Options& options, const Json& answer) {
@@ -116,9 +91,7 @@ Outcome show_rotations(const Options& options, const Json& answer) {
         TRY(write_result(options, json_text(answer) + "\n"));
         return Exit::holds;
     }
-    std::string text;
-    for (const auto& one : member_at(answer, "rotations")) text += sentence(one);
-    TRY(write_result(options, text));
+    TRY(write_result(options, account_of(answer)));
     return Exit::holds;
 }
 
@@ -159,10 +132,10 @@ Outcome cert_rotate_ca(const Options& options) {
         return Exit::holds;
     }
     const auto step = text_at(answer, "step");
-    std::string text = "A new authority signs, and the old one is believed no more. Restart a Prometheus that Go before 1.24.13 or 1.25.7 built: it may resume old sessions.\n";
+    std::string text = "A new authority signs, and the old one is believed no more.\n";
     if (step == "overlap") text = "Both authorities are in every bundle on this host. Give the bundle to other hosts, then run 'promwarden cert rotate-ca' again.\n";
     if (step == "reissue") text = "The new authority signs, and both are believed: a certificate of the old one is still served. Run this again, or let the agent go on.\n";
-    TRY(write_result(options, text));
+    TRY(write_result(options, text + account_of(answer)));
     return Exit::holds;
 }
 

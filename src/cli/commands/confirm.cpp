@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "agent.hpp"
+#include "certificates.hpp"
 #include "local.hpp"
 #include "output.hpp"
 
@@ -20,6 +21,8 @@ Outcome confirm(const Options& options) {
     if (!done && done.error().code == Code::missing) return failure(Exit::no_agent, done.error().text() + ", and no agent runs");
     TRY(Result<>(done));
     record(engine, Event::Kind::policy, trial->candidate.policy.path, "", "confirmed");
+    const auto& policy = trial->candidate.policy;  // its certificates waited for this
+    if (!policy.tls.certificates.empty() && policy.mode_of(rotation_control) == Mode::enforce) TRY(write_result(options, account_of(TRY(rotate_due(options, policy, engine)))));
     return Exit::holds;
 }
 

@@ -21,8 +21,8 @@ Or<Plan> plan_here(const Options& options, bool agent_runs, std::string& remark)
     if (!facts.firewall) return std::unexpected(Failure(facts.firewall.error()));
     if (!facts.links) return std::unexpected(Failure(facts.links.error()));
     const auto mode = candidate.policy.mode_of(filter_control);
-    if (mode == Mode::off) return Plan{};
     auto plan = Engine::plan(candidate.policy, facts);
+    std::erase_if(plan.changes, [&](const Change& change) { return candidate.policy.mode_of(change.control) == Mode::off; });
     if (mode == Mode::audit && !plan.empty()) remark = fmt::format("{} is in mode audit: apply leaves this as it is\n", filter_control);
     return plan;
 }

@@ -198,6 +198,14 @@ void tls_block(const Walk& walk, const Node& node, const Path& path, const Clien
             walk.verdicts.undecided(client.id, walk.place(at, skip->at), "it is filled in later");
         }
     }
+    // Without an authority of its own, the pair is read once: a renewed one is not shown until the connection ends, measured with 2.42 through two rotations and a reload.
+    const auto* pair = node.entry("cert_file");
+    const auto named = [&](std::string_view key) { return node.find(key) != nullptr && !node.find(key)->null(); };
+    if (pair != nullptr && !pair->value->null() && walk.options.policy != nullptr && walk.document.kind != prometheus::FileKind::http_client && !named("ca_file") && !named("ca") && !named("ca_ref")) {
+        const Path at = path / "cert_file";
+        walk.verdicts.fail(client.id, walk.place(at, pair->at), "ca_file beside cert_file, so that a renewed client certificate is used", "no ca_file: a renewed certificate is used only once the connection ends",
+                           "add `ca_file:` to " + path.text() + ", with the authority of the peer: /etc/ssl/certs/ca-certificates.crt for a public one");
+    }
     for (const std::string_view key : {"min_version", "max_version"}) {
         const auto* entry = node.entry(key);
         if (entry == nullptr || (entry->value->scalar() != "TLS10" && entry->value->scalar() != "TLS11")) continue;
