@@ -175,6 +175,7 @@ TEST_CASE("of a host that nobody could look at, no control passes") {
     policy.data.encryption_required = true;
     policy.tls.require_client_certificate = true;
     policy.access.present = true;
+    policy.tls.certificates.emplace_back().name = "prometheus";
     for (const auto& control : catalogue()) {
         const auto decision = decide(control.id, policy, blind);
         CHECK_MESSAGE(decision.verdict == Verdict::unknown, control.id, ": ", decision.reason);
