@@ -35,6 +35,7 @@ struct Finding {
     std::optional<Location> location;
     Evidence evidence = Evidence::kernel;
     Remedy remedy;
+    std::string about{};  // what two sides of one control may both see, so that they report it once: "web.enable-admin-api". Never shown
 };
 
 /// What a control's function says. `reason` is one sentence for a person.

@@ -183,6 +183,7 @@ struct SwapArea {
 struct StorageFacts {
     std::vector<StoragePath> paths;
     std::vector<SwapArea> swaps;
+    bool null_cipher = false;  // somebody uses the kernel's cipher that encrypts nothing: a volume of dm-crypt may be made with it
 };
 
 }  // namespace promwarden

@@ -56,6 +56,7 @@ struct Endpoint {
     promwarden::Endpoint listener;  // as it is bound
     bool proxy = false;             // else Prometheus itself
     std::string holder;             // somebody else holds it, or who does is not known: "nc (pid 4711) of user-1000.slice". Then nothing was asked
+    bool hidden = false;            // who holds it cannot be seen from here: it may be Prometheus
     std::optional<bool> plain;      // it answers plain HTTP with something else than "speak TLS". Unset: it did not say
     std::optional<bool> tls;
     std::vector<Answer> answers;
@@ -70,6 +71,7 @@ struct Status {
     std::string version;                       // /api/v1/status/buildinfo
     std::optional<bool> reloaded;              // whether the last reload of its configuration succeeded
     std::string retention;                     // storageRetention of /api/v1/status/runtimeinfo
+    std::optional<std::chrono::system_clock::time_point> loaded{};  // when it loaded the configuration that it runs; whole seconds, rounded down
 };
 
 struct Facts {

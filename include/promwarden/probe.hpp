@@ -145,6 +145,7 @@ struct Target {
     std::string server_name;             // "" for Prometheus itself
     std::set<std::uint32_t> inodes;      // of the sockets that take the connection
     std::string holder;                  // "" where all of them belong to whom they should; else who has them
+    bool hidden = false;                 // who has them cannot be seen from here
     bool operator==(const Target&) const = default;
 };
 

@@ -76,6 +76,7 @@ struct Server {
     std::string version;                   // "2.42.0", of the executable that runs or would run; "" where it could not be told
     std::string go;                        // "1.19.8", what built that executable; "" where it could not be told
     std::string package;                   // "prometheus 2.42.0+ds-5+b5", "" where no package owns the executable
+    std::string unread_packages;           // "rpm": a package manager whose database nobody here reads may have installed the executable; "" otherwise
     std::string distribution;              // "debian 12", of the root that the package belongs to
     std::string update;                    // a newer version of the package that the distribution's security archive was seen to have, "" where none was
     std::vector<std::string> group_names;  // of the identity's groups

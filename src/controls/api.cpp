@@ -19,6 +19,11 @@ std::string seen(const Server& server, const Witness& witness, std::string_view 
     return fmt::format("{} (pid {})", what, server.process ? server.process->pid : 0);
 }
 
+/// What live answers are about, too: the flag that the unit's server has now.
+std::string about_flag(const Server& server, const Witness& witness, std::string_view name) {
+    return server.kind == Server::Kind::unit && witness.when.empty() ? std::string(name) : std::string();
+}
+
 /// The flag as it is written, and where: by the witness itself, or by the process or unit behind a live answer.
 const Flag* written(const Server& server, const Witness& witness, std::string_view name) {
     if (witness.flag != nullptr) return witness.flag;
@@ -40,7 +45,7 @@ void judge_switch(const Server& server, std::string_view name, Gathered& gathere
         if (witness.value != "true") continue;
         const auto* where = written(server, witness, name);
         gathered.findings.push_back({server.name, fmt::format("{} not given", flag), seen(server, witness, flag + " is on"), where == nullptr ? std::nullopt : location_of(*where), witness.evidence,
-                                     take_out(server, where, flag)});
+                                     take_out(server, where, flag), about_flag(server, witness, name)});
     }
 }
 
@@ -52,9 +57,10 @@ void judge_feature(const Server& server, std::string_view feature, Gathered& gat
         if (line != nullptr)
             for (const auto& flag : line->flags)
                 if (flag.name == "enable-feature" && flag.value.contains(feature)) where = &flag;
-        Witness witness{.value = {}, .given = true, .evidence = evidence, .flag = where, .when = {}};
+        const Witness witness{.value = {}, .given = true, .evidence = evidence, .flag = where, .when = server.process && evidence == Evidence::config ? "after a restart" : ""};
         gathered.findings.push_back({server.name, fmt::format("feature {} not enabled", feature), seen(server, witness, fmt::format("--enable-feature={} is on", feature)),
-                                     where == nullptr ? std::nullopt : location_of(*where), evidence, take_out(server, where, fmt::format("{} of --enable-feature", feature))});
+                                     where == nullptr ? std::nullopt : location_of(*where), evidence, take_out(server, where, fmt::format("{} of --enable-feature", feature)),
+                                     about_flag(server, witness, fmt::format("web.enable-{}", feature == "otlp-write-receiver" ? "otlp-receiver" : feature))});
     };
     const auto live = server.live_flags ? server.live_flags->find("enable-feature") : decltype(server.live_flags->find("")){};
     const bool runs = server.running && server.process && has(*server.running);
@@ -137,7 +143,8 @@ void judge_origin(const Policy& policy, const Server& server, Gathered& gathered
         const auto what = fmt::format("--{}={}{}{}", flag, witness.value, where == nullptr && !witness.given ? ", the default," : "", *open ? " lets every site read the API through a browser" : "");
         const auto place = where == nullptr ? std::string("add") : fmt::format("replace it, {}, by", place_of(server, *where));
         gathered.findings.push_back({server.name, expected, seen(server, witness, what), where == nullptr ? std::nullopt : location_of(*where), witness.evidence,
-                                     {false, fmt::format("{} --{}={}{}; {}", place, flag, proposal, allowed.empty() ? " (no origin), or by the pattern of yours" : "", then_restart(server))}});
+                                     {false, fmt::format("{} --{}={}{}; {}", place, flag, proposal, allowed.empty() ? " (no origin), or by the pattern of yours" : "", then_restart(server))},
+                                     about_flag(server, witness, flag)});
     }
 }
 

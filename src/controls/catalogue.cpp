@@ -299,7 +299,7 @@ constexpr auto controls = std::to_array<Control>({
     {"config.drift", "What runs is what is on disk", medium, "report",
      "A file edited after the last reload shows a state that does not exist, until a restart makes it true at the worst moment.",
      "Time of the last reload against the files, and the command line against the unit.",
-     "Prometheus documentation: Configuration", servers | files, &drift_of_servers},
+     "Prometheus documentation: Configuration", servers | files | live, &parts_of<&live_drift, &drift_of_servers>},
     {"config.startable", "The configuration would start", high, "refuse",
      "Prometheus reads some settings only when it starts. A flag of another version or a second copy of one is found out at the next "
      "boot, when nobody watches.",

@@ -96,6 +96,29 @@ Decision Decide::operator()(const Policy& policy, const Facts& facts) const {
     return over_files_(policy, facts, FileVerdicts(policy, facts));
 }
 
+namespace {
+
+/// Two sides saw the same: one finding, in the words of the later part, which knows where it is written, and with the evidence that weighs more.
+void join(Finding& known, Finding other) {
+    std::swap(known, other);
+    if (other.evidence != known.evidence && !known.observed.contains(other.observed)) known.observed += "; " + other.observed;
+    known.evidence = std::max(known.evidence, other.evidence);
+}
+
+/// Findings of one more part: what it repeats of itself is dropped, what another part saw, too, is joined.
+void add_findings(std::vector<Finding>& whole, std::vector<Finding> part) {
+    const auto before = whole.size();
+    for (auto& finding : part) {
+        const auto others = std::span(whole).first(before), own = std::span(whole).subspan(before);
+        const auto same = std::ranges::find_if(others, [&](const Finding& one) { return !finding.about.empty() && one.about == finding.about; });
+        if (same != others.end()) join(*same, std::move(finding));
+        else if (std::ranges::none_of(own, [&](const Finding& one) { return one.subject == finding.subject && one.observed == finding.observed && one.expected == finding.expected; }))
+            whole.push_back(std::move(finding));
+    }
+}
+
+}  // namespace
+
 Decision merge(std::span<Decision> parts) {
     const auto rank = [](Verdict verdict) { return verdict == Verdict::fail ? 3 : verdict == Verdict::unknown ? 2 : verdict == Verdict::pass ? 1 : 0; };
     Decision whole{Verdict::not_applicable, {}, {}};
@@ -108,7 +131,7 @@ Decision merge(std::span<Decision> parts) {
             if (part.verdict == verdict && !part.reason.empty() && !whole.reason.contains(part.reason))
                 whole.reason += (whole.reason.empty() ? "" : verdict == whole.verdict ? "; " : "; not decided: ") + part.reason;
     }
-    for (auto& part : parts) std::ranges::move(part.findings, std::back_inserter(whole.findings));
+    for (auto& part : parts) add_findings(whole.findings, std::move(part.findings));
     return whole;
 }
 

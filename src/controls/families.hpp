@@ -26,7 +26,7 @@ Decision decide_receivers(const Policy& policy, const Facts& facts);
 Decision decide_cors(const Policy& policy, const Facts& facts);
 Decision decide_query_limits(const Policy& policy, const Facts& facts);
 
-// service.cpp, data.cpp: what processes and units say. Where files have a word in the same control, `combined` joins both.
+// drift.cpp, service.cpp, data.cpp: what processes and units say. Where files have a word in the same control, `combined` joins both.
 Decision startable_flags(const Policy& policy, const Facts& facts);
 Decision drift_of_servers(const Policy& policy, const Facts& facts);
 Decision docker_socket_of_servers(const Policy& policy, const Facts& facts);

@@ -87,7 +87,7 @@ void judge_sockets(const Policy& policy, const Server& server, Gathered& gathere
         if (allowed(policy, listener.endpoint)) continue;
         const auto pid = server.process ? server.process->pid : 0;
         gathered.findings.push_back({server.name, expectation(policy), fmt::format("it listens on {} (pid {})", to_text(listener.endpoint), pid), flag == nullptr ? std::nullopt : location_of(*flag),
-                                     Evidence::kernel, remedy_of(policy, server, flag)});
+                                     Evidence::kernel, remedy_of(policy, server, flag), server.kind == Server::Kind::unit ? fmt::format("port {}", listener.endpoint.port) : std::string()});
     }
     if (!server.process || !server.listeners.empty()) return;
     gathered.undecided.push_back(fmt::format("{}: no listening socket of it was seen{}", server.name, server.own_network ? " in its network namespace" : ": it may not listen yet, and only root can see whose a socket is"));

@@ -56,13 +56,14 @@ bool is_weak(std::string_view cipher) {
 
 // ---- what every part needs ------------------------------------------------------------------------------------------
 
-Finding live_finding(std::string subject, std::string expected, std::string observed, std::string remedy, bool automatic) {
+Finding live_finding(std::string subject, std::string expected, std::string observed, std::string remedy, bool automatic, std::string about) {
     Finding finding;
     finding.subject = std::move(subject);
     finding.expected = std::move(expected);
     finding.observed = std::move(observed);
     finding.evidence = Evidence::live;
     finding.remedy = {automatic, std::move(remedy)};
+    finding.about = std::move(about);
     return finding;
 }
 
@@ -71,10 +72,15 @@ std::expected<LiveEvidence, Decision> live_evidence(const Facts& facts, const st
     if (!*facts.live) return std::unexpected(unknown(facts.live->error()));
     LiveEvidence evidence{**facts.live, {}};
     Decision foreign{Verdict::fail, {}, {}};
+    std::string hidden;
     for (const auto& endpoint : evidence.facts.endpoints) {
         if (!concerned(endpoint)) continue;
         if (endpoint.holder.empty()) {
             evidence.endpoints.emplace_back(endpoint);
+            continue;
+        }
+        if (endpoint.hidden) {
+            hidden = fmt::format("{} is held by {}: only root can see whether that is {}", to_text(endpoint.asked), endpoint.holder, endpoint.proxy ? "the proxy" : "Prometheus");
             continue;
         }
         foreign.reason = fmt::format("{} is held by {}: what it answers says nothing about Prometheus", to_text(endpoint.asked), endpoint.holder);
@@ -82,6 +88,7 @@ std::expected<LiveEvidence, Decision> live_evidence(const Facts& facts, const st
                                                 "find out what it is and stop it, or give Prometheus another port"));
     }
     if (!foreign.findings.empty()) return std::unexpected(std::move(foreign));
+    if (!hidden.empty()) return std::unexpected(Decision{Verdict::unknown, std::move(hidden), {}});
     if (evidence.endpoints.empty()) return std::unexpected(not_applicable("no endpoint that it is about was found"));
     return evidence;
 }
@@ -140,7 +147,7 @@ Decision live_listen_address(const Policy& policy, const Facts& facts) {
         if (endpoint && std::ranges::find(policy.prometheus.listen, *endpoint) != policy.prometheus.listen.end()) continue;
         decision.verdict = Verdict::fail;
         decision.reason = fmt::format("the running server was told to listen on {}", one);
-        decision.findings.push_back(live_finding("--web.listen-address", "an address of prometheus.listen", std::string(one), "start Prometheus with an address of the policy", true));
+        decision.findings.push_back(live_finding("--web.listen-address", "an address of prometheus.listen", std::string(one), "start Prometheus with an address of the policy", true, fmt::format("port {}", one.substr(one.rfind(':') + 1))));
     }
     return decision;
 }
@@ -185,7 +192,7 @@ Decision live_tls_server(const Policy& /*policy*/, const Facts& facts) {
         const bool only_redirects = endpoint.proxy && hello != nullptr && !hello->tls && redirects_to_https(*hello);
         if (endpoint.plain.value_or(false) && !only_redirects) {
             decision.findings.push_back(live_finding(to_text(endpoint.listener), "TLS only", endpoint.tls.value_or(false) ? "answers plain HTTP, too" : "answers plain HTTP, no TLS",
-                                                     endpoint.proxy ? "listen with ssl, and redirect from http" : "tls_server_config in web.yml"));
+                                                     endpoint.proxy ? "listen with ssl, and redirect from http" : "tls_server_config in web.yml", false, endpoint.proxy ? "" : "plain HTTP"));
         } else if (!endpoint.plain && !endpoint.tls && decision.verdict == Verdict::pass) {
             decision = {Verdict::unknown, fmt::format("{} gave no answer", to_text(endpoint.asked)), std::move(decision.findings)};
         }

@@ -16,5 +16,6 @@ Decision live_lifecycle(const Policy& policy, const Facts& facts);
 Decision live_receivers(const Policy& policy, const Facts& facts);
 Decision live_cors(const Policy& policy, const Facts& facts);
 Decision live_profiling(const Policy& policy, const Facts& facts);
+Decision live_drift(const Policy& policy, const Facts& facts);
 
 }  // namespace promwarden

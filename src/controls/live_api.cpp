@@ -65,7 +65,7 @@ std::pair<std::optional<Finding>, bool> look(const Facts& facts, const LiveEvide
     if (const auto written = written_flag(facts, door.flag); written && *written != "true" && !has_feature(evidence, door.feature))
         observed += ", which its command line does not say";
     if (by_answer && flag == "false" && !by_flag) observed += ", although its flags say off";
-    return {live_finding("--" + door.flag, "off", std::move(observed), fmt::format("start Prometheus without --{}", door.flag), true), true};
+    return {live_finding("--" + door.flag, "off", std::move(observed), fmt::format("start Prometheus without --{}", door.flag), true, door.flag), true};
 }
 
 Decision judge(const Facts& facts, std::span<const Door> doors, const std::string& closed) {
@@ -126,10 +126,10 @@ Decision live_cors(const Policy& policy, const Facts& facts) {
             learned = learned || (answer.end == End::answered && answer.status == 200 && answer.path.starts_with("/api/v1/"));
             if (answer.allow_origin.empty() || !decision.findings.empty()) continue;
             decision.findings.push_back(live_finding("--web.cors.origin", expected,
-                                                     fmt::format("a page of any other site may read {} {} from {}", answer.method, answer.path, to_text(endpoint.asked)), remedy, true));
+                                                     fmt::format("a page of any other site may read {} {} from {}", answer.method, answer.path, to_text(endpoint.asked)), remedy, true, "web.cors.origin"));
         }
     if (decision.findings.empty() && !flag.empty() && (wanted.empty() ? flag == ".*" : flag != wanted))
-        decision.findings.push_back(live_finding("--web.cors.origin", expected, flag, remedy, true));
+        decision.findings.push_back(live_finding("--web.cors.origin", expected, flag, remedy, true, "web.cors.origin"));
     if (!learned && decision.findings.empty()) return nobody_let_in(evidence->facts);
     if (decision.findings.empty()) return decision;
     decision.verdict = Verdict::fail;

@@ -28,6 +28,6 @@ bool closed_to_others(const Policy& policy, const Facts& facts, const live::Endp
 /// Whether the answer is anything but a refusal: a status that only what is behind the authentication gives.
 bool let_in(const live::Endpoint& endpoint, const live::Answer& answer);
 const live::Answer* find_answer(const live::Endpoint& endpoint, live::Asker asker, std::string_view method, std::string_view path);
-Finding live_finding(std::string subject, std::string expected, std::string observed, std::string remedy, bool automatic = false);
+Finding live_finding(std::string subject, std::string expected, std::string observed, std::string remedy, bool automatic = false, std::string about = {});
 
 }  // namespace promwarden

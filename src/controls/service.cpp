@@ -1,10 +1,8 @@
-// Family config, as far as processes and units decide it: would it start, does it run as configured, is it confined, does it reach the container engine.
+// Family config, as far as processes and units decide it: would it start, is it confined, does it reach the container engine.
 
 #include <algorithm>
-#include <map>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "servers.hpp"
 
@@ -72,59 +70,6 @@ void judge_start(const Server& server, Gathered& gathered) {
         gathered.findings.push_back({server.name, fmt::format("a command line that {} accepts", version_text_of(server)), fmt::format("it would not start: {}", problem), place_of_problem(server, line, problem),
                                      Evidence::config, {false, fmt::format("{}; {}", advice(line, problem), then_restart(server))}});
     for (const auto& unread : line.unread) gathered.undecided.push_back(fmt::format("{}: {}", server.name, unread));
-}
-
-// ---- drift ----------------------------------------------------------------------------------------------------------
-
-/// Flags by name with all their values, @files expanded. A switch that says its default says nothing.
-std::map<std::string, std::vector<std::string>> by_name(const CommandLine& line) {
-    std::map<std::string, std::vector<std::string>> flags;
-    for (const auto& flag : line.flags) flags[flag.name].push_back(flag.value);
-    std::erase_if(flags, [](const auto& one) {
-        const auto* rule = prometheus::find_flag(one.first);
-        return rule != nullptr && !rule->preset.empty() && one.second == std::vector<std::string>{std::string(rule->preset)};
-    });
-    return flags;
-}
-
-std::string shown_values(const std::string& name, const std::vector<std::string>& values) {
-    std::vector<std::string> words;
-    for (const auto& value : values) words.push_back(shown(Flag{name, value, {}, {}}));
-    return fmt::format("{}", fmt::join(words, " "));
-}
-
-void judge_drift(const Server& server, Gathered& gathered) {
-    const auto& unit = *server.unit;
-    gathered.judged = true;
-    const auto found = [&](std::string expected, std::string observed, Evidence evidence, std::string remedy) {
-        gathered.findings.push_back({server.name, std::move(expected), std::move(observed), unit.fragment.empty() ? std::nullopt : std::optional(Location{unit.fragment, 0, 0, {}}), evidence, {false, std::move(remedy)}});
-    };
-    if (unit.needs_reload) found("the unit as its files have it", "the unit's files were changed and systemd has not read them", Evidence::config, "systemctl daemon-reload, then look again");
-    if (!server.process) {
-        gathered.notes.push_back(fmt::format("{} does not run now", server.name));
-        return;
-    }
-    const auto restart = fmt::format("systemctl restart {}", unit.name);
-    if (server.replaced) found("the program that is installed", fmt::format("{} was replaced or removed since it was started (pid {})", server.executable, server.process->pid), Evidence::kernel, restart);
-    if (!server.running || !server.configured) {
-        for (const auto* line : {&server.running, &server.configured})
-            if (!*line && line->error().code != Code::missing) gathered.undecided.push_back(fmt::format("{}: {}", server.name, line->error().text()));
-        return;
-    }
-    if (!server.running->unread.empty() || !server.configured->unread.empty()) {
-        const auto& line = server.running->unread.empty() ? *server.configured : *server.running;
-        gathered.undecided.push_back(fmt::format("{}: {}", server.name, line.unread.front()));
-        return;
-    }
-    const auto runs = by_name(*server.running), will = by_name(*server.configured);
-    for (const auto& [name, values] : runs) {
-        const auto same = will.find(name);
-        if (same == will.end()) found(fmt::format("--{} as the unit has it: not given", name), fmt::format("it runs with {}", shown_values(name, values)), Evidence::process, restart + ", or put it into the unit");
-        else if (same->second != values)
-            found(shown_values(name, same->second) + ", as the unit says", fmt::format("it runs with {}", shown_values(name, values)), Evidence::process, restart + ", or correct the unit");
-    }
-    for (const auto& [name, values] : will)
-        if (!runs.contains(name)) found(shown_values(name, values) + ", as the unit says", fmt::format("it runs without --{}", name), Evidence::process, restart);
 }
 
 // ---- sandbox --------------------------------------------------------------------------------------------------------
@@ -238,14 +183,6 @@ Decision startable_flags(const Policy& policy, const Facts& facts) {
         if (server->configured) accepted = fmt::format("the command line is one that {} accepts", version_text_of(*server));
     }
     return std::move(gathered).decide(std::move(accepted), fmt::format("there is no unit {} whose command line could be read", policy.prometheus.unit));
-}
-
-Decision drift_of_servers(const Policy& policy, const Facts& facts) {
-    if (!facts.servers) return unknown(facts.servers.error());
-    Gathered gathered;
-    for (const auto* server : judged_servers(facts))
-        if (server->unit) judge_drift(*server, gathered);
-    return std::move(gathered).decide("what runs is what the unit says", fmt::format("there is no unit {} to compare with", policy.prometheus.unit));
 }
 
 Decision decide_service_sandbox(const Policy& policy, const Facts& facts) {

@@ -20,6 +20,15 @@ std::string names(const std::vector<StorageLeaf>& leaves, bool sealed) {
 
 bool all_sealed(const std::vector<StorageLeaf>& leaves) { return !leaves.empty() && std::ranges::none_of(leaves, [](const StorageLeaf& leaf) { return leaf.sealed_by.empty(); }); }
 
+/// Whether dm-crypt is what encrypts it: with cipher_null it would not, and only the table of the device, which holds its key, says with which cipher.
+bool by_mapper(const std::vector<StorageLeaf>& leaves) {
+    return std::ranges::any_of(leaves, [](const StorageLeaf& leaf) { return leaf.sealed_by.contains("(CRYPT-"); });
+}
+
+std::string perhaps_null(const std::string& subject, const std::vector<StorageLeaf>& leaves) {
+    return fmt::format("{} is on {}, and this kernel has cipher_null in use, which encrypts nothing: `cryptsetup status` says whether it is here", subject, names(leaves, true));
+}
+
 Finding storage_finding(std::string subject, std::string expected, std::string observed, std::string remedy) {
     return {std::move(subject), std::move(expected), std::move(observed), {}, Evidence::kernel, {false, std::move(remedy)}};
 }
@@ -39,6 +48,7 @@ Decision decide_encryption(const Policy& policy, const Facts& facts) {
         }
         findings.touch();
         if (all_sealed(path.leaves)) {
+            if (facts.storage->null_cipher && by_mapper(path.leaves)) findings.unknown(perhaps_null(path.path, path.leaves));
             sealed.push_back(names(path.leaves, true));
             continue;
         }
@@ -48,8 +58,9 @@ Decision decide_encryption(const Policy& policy, const Facts& facts) {
     // Pages of the server may be written to swap, whatever its database lies on.
     if (!facts.storage->paths.empty())
         for (const auto& swap : facts.storage->swaps) {
-            if (swap.volatile_memory || all_sealed(swap.leaves)) continue;
-            if (swap.problem && swap.leaves.empty()) findings.unknown(swap.problem->text());
+            if (swap.volatile_memory || (all_sealed(swap.leaves) && !(facts.storage->null_cipher && by_mapper(swap.leaves)))) continue;
+            if (all_sealed(swap.leaves)) findings.unknown(perhaps_null(swap.name, swap.leaves));
+            else if (swap.problem && swap.leaves.empty()) findings.unknown(swap.problem->text());
             else findings.fail(storage_finding(swap.name, "encrypted swap, or none", fmt::format("swap on {} is not encrypted", names(swap.leaves, false)), fmt::format("swapoff {}; in crypttab(5), option swap encrypts it with a key of each boot", swap.name)));
         }
     std::ranges::sort(sealed);

@@ -80,6 +80,15 @@ void judge_package(const Server& server, Gathered& gathered) {
     gathered.notes.push_back(std::move(note));
 }
 
+/// By upstream's number a package that its distribution repaired would look open, and one that it did not repair would not.
+std::string packaged_elsewhere(const Server& server) {
+    constexpr std::pair<std::string_view, std::string_view> questions[] = {{"rpm", "dnf updateinfo list --security, for the package that rpm -qf {} names"}, {"apk", "apk version, for the package that apk info --who-owns {} names"}, {"pacman", "arch-audit, for the package that pacman -Qo {} names"}};
+    const auto found = std::ranges::find(questions, std::string_view(server.unread_packages), &std::pair<std::string_view, std::string_view>::first);
+    std::string question(found == std::end(questions) ? std::string_view("its package manager") : found->second);
+    if (const auto at = question.find("{}"); at != std::string::npos) question.replace(at, 2, server.executable);
+    return fmt::format("{}: {} ({}) may be of a package of {}, whose database is not read here; ask {}", server.name, server.executable, server.version.empty() ? "version unknown" : server.version, server.unread_packages, question);
+}
+
 }  // namespace
 
 Decision decide_vulnerable(const Policy& policy, const Facts& facts) {
@@ -89,6 +98,7 @@ Decision decide_vulnerable(const Policy& policy, const Facts& facts) {
         gathered.judged = true;
         const auto version = number_of(server->version);
         if (!server->package.empty()) judge_package(*server, gathered);
+        else if (!server->unread_packages.empty()) gathered.undecided.push_back(packaged_elsewhere(*server));
         else if (version) judge_upstream(*server, *version, gathered);
         else gathered.undecided.push_back(fmt::format("{}: the version of {} could not be told", server->name, server->executable.empty() ? "its program" : server->executable));
     }

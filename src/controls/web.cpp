@@ -74,7 +74,7 @@ Decision decide_tls_server(const Policy& /*policy*/, const Facts& facts, const F
         if (where.places.empty()) closed.push_back(server.name);
         else
             findings.fail({server.name, "TLS on every listener that is not loopback", fmt::format("plain HTTP on {}", fmt::join(where.places, ", ")), {}, server.process ? Evidence::kernel : Evidence::config,
-                           {false, "name cert_file and key_file in tls_server_config of --web.config.file, or listen on 127.0.0.1 behind a proxy that speaks TLS"}});
+                           {false, "name cert_file and key_file in tls_server_config of --web.config.file, or listen on 127.0.0.1 behind a proxy that speaks TLS"}, "plain HTTP"});
     }
     return std::move(findings).decision(closed.empty() ? "every listener speaks TLS" : "plain HTTP on loopback only", "no listener of a server is known");
 }

@@ -14,7 +14,7 @@ namespace promwarden::host {
 
 namespace {
 
-constexpr std::size_t most_containers = 1000, most_json = 4 * 1024 * 1024, most_listed = 4096;
+constexpr std::size_t most_containers = 1000, most_json = 4 * 1024 * 1024, most_listed = 4096, most_pidfile = 64;
 constexpr int most_depth = 32;
 
 // ---- JSON that may not have what it should --------------------------------------------------------------------------
@@ -49,6 +49,12 @@ std::vector<Address> addresses_of(const std::string& host) {
     return {};
 }
 
+/// "100000.100000": uid and gid.
+bool is_remapped(std::string_view name) {
+    const auto dot = name.find('.');
+    return dot != std::string_view::npos && number_in<uid_t>(name.substr(0, dot)) && number_in<gid_t>(name.substr(dot + 1)) && name.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
 bool is_any(const Address& address) { return address == Address{address.family, {}}; }
 
 class Reader {
@@ -61,8 +67,11 @@ public:
             const auto other = text(at(*settings, "data-root"));
             if (other.starts_with('/')) data = other;
         }
-        const auto directory = data + "/containers";
-        for (const auto& id : names(directory)) docker_container(directory + "/" + id);
+        for (const auto& id : names(data + "/containers")) docker_container(data + "/containers/" + id);
+        // With user namespaces the engine keeps everything once more, below the ids that root is inside.
+        for (const auto& remapped : names(data))
+            if (is_remapped(remapped))
+                for (const auto& id : names(data + "/" + remapped + "/containers")) docker_container(data + "/" + remapped + "/containers/" + id);
     }
 
     void podman() {
@@ -81,6 +90,10 @@ public:
             if (container.id.empty() || container.id.contains('/')) continue;
             if (const auto metadata = parse_json(text(at(one, "metadata")), most_depth)) container.image = text(at(*metadata, "image-name"));
             if (const auto spec = json(container.source, false)) podman_spec(container, *spec);
+            // Its own database of what runs is not read; the file with the id of the first process is there as long as the container runs.
+            const auto first = read_below(root_, fmt::format("/run/containers/storage/overlay-containers/{}/userdata/pidfile", container.id), most_pidfile);
+            container.pid = first ? number_in<pid_t>(*first).value_or(0) : 0;
+            container.running = container.pid > 0;
             facts_.containers.push_back(std::move(container));
         }
     }
@@ -100,7 +113,7 @@ private:
 
     std::vector<std::string> names(const std::string& path) {
         std::vector<std::string> all;
-        const Handle<DIR, ::closedir> directory{::opendir((root_ + path).c_str())};
+        const auto directory = list_below(root_, path);
         if (!directory) {
             if (errno != ENOENT) facts_.unread.push_back(fail_errno("open", path).error().text());
             return all;

@@ -19,10 +19,10 @@ namespace {
 constexpr std::size_t most_list = 16 * 1024 * 1024, most_status = 64 * 1024 * 1024, most_information = 1024 * 1024;
 constexpr std::string_view packages = "/var/lib/dpkg/";
 
-/// Calls `line` with each line of a file until it says that it has enough. Memory is one block, whatever the file's size.
+/// Calls `line` with each line of a file below `root` until it says that it has enough. Memory is one block, whatever the file's size.
 template <class Line>
-void each_line(const std::string& path, std::size_t limit, Line line) {
-    const auto fd = open_regular(path);
+void each_line(const std::string& root, const std::string& path, std::size_t limit, Line line) {
+    const auto fd = open_below(root, path);
     if (!fd) return;
     std::string rest;
     std::array<char, 32 * 1024> block{};
@@ -43,23 +43,23 @@ void each_line(const std::string& path, std::size_t limit, Line line) {
     if (!rest.empty()) line(rest);
 }
 
-bool lists(const std::string& list, std::string_view path) {
+bool lists(const std::string& root, const std::string& list, std::string_view path) {
     bool found = false;
-    each_line(list, most_list, [&](std::string_view line) { return !(found = line == path); });
+    each_line(root, list, most_list, [&](std::string_view line) { return !(found = line == path); });
     return found;
 }
 
 /// The package whose list of files has this path. The one that is called like the program is asked first: there are thousands.
 std::string owner_of(const std::string& path, const std::string& root) {
-    const auto info = fmt::format("{}{}info", root, packages);
+    const auto info = fmt::format("{}info", packages);
     const auto base = path.substr(path.rfind('/') + 1);
-    if (lists(fmt::format("{}/{}.list", info, base), path)) return base;
+    if (lists(root, fmt::format("{}/{}.list", info, base), path)) return base;
     if (path.starts_with("/usr/local/") || path.starts_with("/home/")) return {};  // packages do not go there
-    const Handle<DIR, closedir> directory{::opendir(info.c_str())};
+    const auto directory = list_below(root, info);
     if (!directory) return {};
     while (const auto* entry = ::readdir(directory.get())) {
         const std::string_view name = entry->d_name;
-        if (!name.ends_with(".list") || !lists(fmt::format("{}/{}", info, name), path)) continue;
+        if (!name.ends_with(".list") || !lists(root, fmt::format("{}/{}", info, name), path)) continue;
         const auto package = name.substr(0, name.size() - 5);
         return std::string(package.substr(0, package.find(':')));  // "libc6:amd64"
     }
@@ -69,7 +69,7 @@ std::string owner_of(const std::string& path, const std::string& root) {
 std::string installed_version(const std::string& package, const std::string& root) {
     std::string version;
     bool inside = false, installed = false;
-    each_line(fmt::format("{}{}status", root, packages), most_status, [&](std::string_view line) {
+    each_line(root, fmt::format("{}status", packages), most_status, [&](std::string_view line) {
         if (line.starts_with("Package: ")) {
             if (inside && installed && !version.empty()) return false;
             inside = line.substr(9) == package;
@@ -133,9 +133,9 @@ Parts parts_of(std::string_view version) {
 }
 
 /// The versions of a package in one list of an archive.
-void newest_in(const std::string& list, std::string_view package, std::string& newest) {
+void newest_in(const std::string& root, const std::string& list, std::string_view package, std::string& newest) {
     bool inside = false;
-    each_line(list, most_status, [&](std::string_view line) {
+    each_line(root, list, most_status, [&](std::string_view line) {
         if (line.starts_with("Package: ")) inside = line.substr(9) == package;
         else if (inside && line.starts_with("Version: ") && compare_versions(line.substr(9), newest) > 0) newest = line.substr(9);
         return true;
@@ -259,6 +259,19 @@ std::string package_of(const std::string& path, const std::string& root) {
     return version.empty() ? std::string() : fmt::format("{} {}", owner, version);
 }
 
+std::string unread_manager_of(const std::string& path, const std::string& root) {
+    if (!path.starts_with("/usr/") && !path.starts_with("/bin/") && !path.starts_with("/opt/")) return {};
+    if (path.starts_with("/usr/local/")) return {};
+    constexpr std::pair<std::string_view, std::string_view> databases[] = {
+        {"rpm", "/var/lib/rpm/rpmdb.sqlite"}, {"rpm", "/usr/lib/sysimage/rpm/rpmdb.sqlite"}, {"rpm", "/usr/lib/sysimage/rpm/Packages.db"}, {"rpm", "/var/lib/rpm/Packages"},
+        {"apk", "/lib/apk/db/installed"},     {"pacman", "/var/lib/pacman/local/ALPM_DB_VERSION"}};
+    for (const auto& [manager, database] : databases) {
+        const auto opened = read_below(root, std::string(database), 0);  // there is no need for what is in it
+        if (opened || opened.error().code != Code::missing) return std::string(manager);
+    }
+    return {};
+}
+
 int compare_versions(std::string_view one, std::string_view other) {
     const auto a = parts_of(one), b = parts_of(other);
     if (const auto epoch = compare_parts(a.epoch, b.epoch); epoch != 0) return epoch;
@@ -270,12 +283,12 @@ std::string security_update(const std::string& package, const std::string& root)
     const auto space = package.find(' ');
     if (space == std::string::npos) return {};
     const auto name = package.substr(0, space), installed = package.substr(space + 1);
-    const auto lists_directory = root + "/var/lib/apt/lists";
-    const Handle<DIR, closedir> directory{::opendir(lists_directory.c_str())};
+    const std::string lists_directory = "/var/lib/apt/lists";
+    const auto directory = list_below(root, lists_directory);
     if (!directory) return {};
     std::string newest = installed;
     while (const auto* entry = ::readdir(directory.get()))
-        if (const std::string_view list = entry->d_name; list.contains("security") && list.ends_with("_Packages")) newest_in(fmt::format("{}/{}", lists_directory, list), name, newest);
+        if (const std::string_view list = entry->d_name; list.contains("security") && list.ends_with("_Packages")) newest_in(root, fmt::format("{}/{}", lists_directory, list), name, newest);
     return newest == installed ? std::string() : newest;
 }
 

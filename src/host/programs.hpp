@@ -10,6 +10,8 @@ std::string distribution_of(const std::string& root);
 
 /// The dpkg package that owns a file and the version that is installed, "prometheus 2.42.0+ds-5+b5"; "" where there is none. Other package managers are not asked.
 std::string package_of(const std::string& path, const std::string& root);
+/// The package manager whose database lies there, is not read here (its formats need a program of its own), and may list the file: "rpm", "apk", "pacman"; "" otherwise.
+std::string unread_manager_of(const std::string& path, const std::string& root);
 
 /// The newest version of the package in the lists of security archives that apt keeps, if it is newer than the one that is installed; "" otherwise. Lists that are kept
 /// compressed are not read.

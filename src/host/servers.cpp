@@ -101,6 +101,18 @@ std::optional<std::chrono::system_clock::time_point> start_of(const Fd& director
     return std::chrono::system_clock::time_point(std::chrono::seconds(*boot) + std::chrono::milliseconds(*ticks * 1000 / per_second));
 }
 
+/// Which package the executable is of; where none that can be read, who else may have installed it.
+void read_package(Server& server, const std::string& root) {
+    server.package = package_of(server.executable, root);
+    if (server.package.empty()) server.unread_packages = unread_manager_of(server.executable, root);
+}
+
+/// By the program itself where it says so, else by its package.
+void read_version(Server& server, const std::string& root) {
+    server.update = security_update(server.package, root);
+    if (server.version.empty() && !server.package.empty()) server.version = upstream_of(std::string_view(server.package).substr(server.package.find(' ') + 1));
+}
+
 class Observer {
 public:
     Observer(std::string unit, std::span<const Listener> listeners, std::string proc) : name_(std::move(unit)), listeners_(listeners), proc_(std::move(proc)) {
@@ -248,9 +260,9 @@ private:
         if (!subject.unit->exec_start.empty()) subject.executable = unit::command_line(std::span(subject.unit->exec_start).first(1), {}, {}).front().text;
         subject.directory = subject.unit->directory;
         subject.distribution = distribution_of("");
-        subject.package = package_of(subject.executable, "");
+        read_package(subject, "");
         if (const auto program = open_regular(subject.executable)) subject.version = version_in(*program);
-        read_version(subject);
+        read_version(subject, "");
         read_configured(subject);
     }
 
@@ -278,12 +290,12 @@ private:
 
     void read_program(Server& server, const Seen& seen) const {
         server.distribution = distribution_of("");
-        if (is_file_here(server.executable, seen)) server.package = package_of(server.executable, "");
+        if (is_file_here(server.executable, seen)) read_package(server, "");
         server.version = version_of_process(seen);
         auto program = open_regular(fmt::format("{}/{}/exe", proc_, seen.process.pid));
         if (!program && !server.replaced && is_program_path(server.executable)) program = open_regular(server.executable);  // where we may not look into the process
         if (program) server.go = go_version_in(*program);
-        read_version(server);
+        read_version(server, "");
     }
 
     static bool is_program_path(const std::string& path) { return path.starts_with("/usr/") || path.starts_with("/bin/") || path.starts_with("/opt/"); }
@@ -299,11 +311,6 @@ private:
     [[nodiscard]] std::string version_of_process(const Seen& seen) const {
         const auto program = open_regular(fmt::format("{}/{}/exe", proc_, seen.process.pid));
         return program ? version_in(*program) : std::string();
-    }
-
-    static void read_version(Server& server) {
-        server.update = security_update(server.package, "");
-        if (server.version.empty() && !server.package.empty()) server.version = upstream_of(std::string_view(server.package).substr(server.package.find(' ') + 1));
     }
 
     void read_arguments(Server& server, const Seen& seen) const {
@@ -361,12 +368,10 @@ Server read_server_below(const std::string& unit, const std::string& root) {
     server.distribution = distribution_of(root);
     if (!server.unit->exec_start.empty()) {
         server.executable = unit::command_line(std::span(server.unit->exec_start).first(1), {}, {}).front().text;
-        server.package = package_of(server.executable, root);
+        read_package(server, root);
     }
-    if (!server.package.empty()) {
-        server.version = upstream_of(std::string_view(server.package).substr(server.package.find(' ') + 1));
-        server.update = security_update(server.package, root);
-    }
+    if (const auto program = open_below(root, server.executable)) server.version = version_in(*program);
+    read_version(server, root);
     server.configured = configured_line(*server.unit, *assignments, prometheus::build_of(server), root);
     return server;
 }

@@ -230,6 +230,19 @@ SwapArea swap_of(const Walker& walker, const Places& places, std::string_view li
     return area;
 }
 
+/// Whether somebody holds the cipher that encrypts nothing; the kernel's own registration counts as one.
+bool null_cipher_in_use(const std::string& proc) {
+    const auto file = read_file(proc + "/crypto", 4 << 20);
+    bool inside = false;
+    for (std::string_view text = file ? std::string_view(file->text) : std::string_view{}; !text.empty();) {
+        const auto line = text.substr(0, text.find('\n'));
+        text.remove_prefix(std::min(line.size() + 1, text.size()));
+        if (line.starts_with("name ")) inside = line.ends_with(": ecb(cipher_null)");
+        if (inside && line.starts_with("refcnt ") && !line.ends_with(": 1")) return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 StorageFacts read_storage(const FileFacts& files, const Places& places) {
@@ -239,6 +252,7 @@ StorageFacts read_storage(const FileFacts& files, const Places& places) {
     for (const auto& server : files.servers)
         for (const auto& file : server.files)
             if (file.use == NamedFile::Use::storage || file.use == NamedFile::Use::output) facts.paths.push_back(storage_of(*walker, places, file, server.server));
+    facts.null_cipher = null_cipher_in_use(places.proc);
     const auto swaps = read_file(places.proc + "/swaps", 1 << 20);
     std::string_view text = swaps ? std::string_view(swaps->text) : std::string_view{};
     for (bool heading = true; !text.empty(); heading = false) {

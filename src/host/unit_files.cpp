@@ -132,6 +132,18 @@ Result<std::string> read_below(const std::string& root, const std::string& path,
     return std::move(file.text);
 }
 
+Handle<DIR, ::closedir> list_below(const std::string& root, const std::string& path) {
+    if (root.empty()) return Handle<DIR, ::closedir>{::opendir(path.c_str())};
+    auto directory = open_inside(root, path, O_RDONLY | O_DIRECTORY);
+    return Handle<DIR, ::closedir>{directory ? ::fdopendir(directory->release()) : nullptr};  // which owns the descriptor from here on
+}
+
+Result<Fd> open_below(const std::string& root, const std::string& path) {
+    if (root.empty()) return open_regular(path);
+    const auto named = TRY(open_inside(root, path, O_PATH));
+    return open_regular(fmt::format("/proc/self/fd/{}", *named));
+}
+
 std::vector<unit::Assignment> read_these_files(std::span<const std::string> paths, const std::string& root) {
     std::vector<unit::Assignment> all;
     for (const auto& path : paths)

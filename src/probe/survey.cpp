@@ -44,6 +44,7 @@ Survey::Survey(std::vector<Target> targets, bool has_user) : targets_(std::move(
         endpoint.listener = target.listener;
         endpoint.proxy = target.proxy;
         endpoint.holder = target.holder;
+        endpoint.hidden = target.hidden;
         facts_.endpoints.push_back(std::move(endpoint));
         if (!target.holder.empty()) continue;  // it would prove nothing, and the policy's password is not for strangers
         auto hello = to(i);
@@ -204,6 +205,7 @@ void Survey::read_status(const Request& request, const Answer& answer) {
         status.version = text_in(*data, "version");
     } else if (request.path == runtime_path) {
         status.retention = text_in(*data, "storageRetention");
+        if (const auto loaded = parse_time(text_in(*data, "lastConfigTime"))) status.loaded = *loaded;
         if (const auto reloaded = data->find("reloadConfigSuccess"); reloaded != data->end() && reloaded->is_boolean()) status.reloaded = reloaded->get<bool>();
     }
 }

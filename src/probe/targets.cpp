@@ -124,7 +124,9 @@ Target make_target(std::span<const Listener> listeners, const Endpoint& asked, c
     for (const auto* listener : receivers(listeners, asked)) {
         target.listener = listener->endpoint;
         target.inodes.insert(listener->inode);
-        if (!judge.owns(*listener)) target.holder = judge.name(*listener);
+        if (judge.owns(*listener)) continue;
+        target.holder = judge.name(*listener);
+        target.hidden = listener->holders.empty();
     }
     return target;
 }

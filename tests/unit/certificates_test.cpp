@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include "promwarden/apply.hpp"
+#include "promwarden/controls.hpp"
+#include "verdicts.hpp"
 
 using namespace promwarden;
 using namespace std::chrono_literals;
@@ -41,7 +43,7 @@ struct Case {
         known().leaf->not_before = now - age;
         known().leaf->not_after = now - age + life;
     }
-    [[nodiscard]] Decision decide() const { return find_control("tls.rotation")->decide(policy, facts); }
+    [[nodiscard]] Decision decide() const { return noted("tls.rotation", find_control("tls.rotation")->decide(policy, facts)); }
     [[nodiscard]] std::string observed() const {
         const auto decision = decide();
         return decision.findings.empty() ? "" : decision.findings.front().observed;

@@ -6,6 +6,7 @@
 
 #include "promwarden/controls.hpp"
 #include "promwarden/firewall.hpp"
+#include "verdicts.hpp"
 
 using namespace promwarden;
 using namespace std::chrono_literals;
@@ -53,7 +54,7 @@ Chain& chain_at(Facts& facts, Hook::Point point) {
     return *found;
 }
 
-Decision decide(std::string_view id, const Policy& policy, const Facts& facts) { return find_control(id)->decide(policy, facts); }
+Decision decide(std::string_view id, const Policy& policy, const Facts& facts) { return noted(id, find_control(id)->decide(policy, facts)); }
 
 const Error no_access{Code::denied, EPERM, "read ruleset", "inet promwarden", ""};
 
@@ -150,6 +151,47 @@ TEST_CASE("every row of the catalogue is complete, and its rationale is one to t
     }
     CHECK(find_control("network.nonsense") == nullptr);
     CHECK(find_control(filter)->severity == Severity::critical);
+}
+
+// ---- every control --------------------------------------------------------------------------------------------------
+
+TEST_CASE("of a host that nobody could look at, no control passes") {
+    Facts blind;
+    blind.now = now;
+    blind.firewall = std::unexpected(no_access);
+    blind.bypasses = std::unexpected(no_access);
+    blind.listeners = std::unexpected(no_access);
+    blind.connections = std::unexpected(no_access);
+    blind.links = std::unexpected(no_access);
+    blind.servers = std::unexpected(no_access);
+    blind.containers = std::unexpected(no_access);
+    blind.files = std::unexpected(no_access);
+    blind.storage = std::unexpected(no_access);
+    blind.live = std::unexpected(no_access);
+    blind.certificates = std::unexpected(no_access);
+    blind.proxy = std::unexpected(no_access);
+    auto policy = guarded_policy();
+    policy.firewall.services[0].local_users = std::vector<Account>{{"root", 0}};
+    policy.data.encryption_required = true;
+    policy.tls.require_client_certificate = true;
+    policy.access.present = true;
+    policy.tls.certificates.emplace_back().name = "prometheus";
+    for (const auto& control : catalogue()) {
+        const auto decision = decide(control.id, policy, blind);
+        CHECK_MESSAGE(decision.verdict == Verdict::unknown, control.id, ": ", decision.reason);
+        CHECK_MESSAGE(decision.reason.contains(no_access.subject), control.id, ": ", decision.reason);
+    }
+}
+
+TEST_CASE("where there is nothing that a control is about, it does not apply and says so") {
+    Facts empty;
+    empty.now = now;
+    Policy policy;
+    for (const auto& control : catalogue()) {
+        const auto decision = decide(control.id, policy, empty);
+        CHECK_MESSAGE(decision.verdict == Verdict::not_applicable, control.id, ": ", decision.reason);
+        CHECK_MESSAGE(!decision.reason.empty(), control.id);
+    }
 }
 
 // ---- the packet filter ----------------------------------------------------------------------------------------------

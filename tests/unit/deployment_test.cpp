@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "promwarden/deployment.hpp"
+#include "verdicts.hpp"
 
 using namespace promwarden;
 
@@ -12,7 +13,7 @@ std::string verdict(const std::optional<std::vector<FileDecision>>& decisions, s
     for (const auto& [id, decision] : *decisions)
         if (id == control) {
             CHECK_FALSE(decision.reason.empty());
-            std::string text(to_text(decision.verdict));
+            std::string text(to_text(noted(control, decision).verdict));
             for (const auto& finding : decision.findings) text += " " + finding.location->path;
             return text;
         }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "promwarden/lint.hpp"
+#include "verdicts.hpp"
 
 using namespace promwarden;
 
@@ -14,7 +15,7 @@ namespace {
 Decision decide(std::string_view control, std::string_view text, const LintOptions& options = {}) {
     const prometheus::Document document = prometheus::read_document("f.yml", text, options.as);
     for (auto& [id, decision] : judge(std::span(&document, 1), options))
-        if (id == control) return std::move(decision);
+        if (id == control) return noted(control, std::move(decision));
     FAIL("no such control");
     return {};
 }

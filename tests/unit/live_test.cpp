@@ -4,6 +4,7 @@
 
 #include "promwarden/controls.hpp"
 #include "promwarden/firewall.hpp"
+#include "verdicts.hpp"
 
 using namespace promwarden;
 using live::Asker;
@@ -58,7 +59,7 @@ Facts facts_of(std::vector<live::Endpoint> endpoints, std::map<std::string, std:
     return facts;
 }
 
-Decision decide(std::string_view control, const Facts& facts, const Policy& policy = {}) { return find_control(control)->decide(policy, facts); }
+Decision decide(std::string_view control, const Facts& facts, const Policy& policy = {}) { return noted(control, find_control(control)->decide(policy, facts)); }
 Verdict verdict(std::string_view control, const Facts& facts, const Policy& policy = {}) { return decide(control, facts, policy).verdict; }
 
 /// A policy whose service "prometheus" lets only root over loopback, and facts whose kernel holds it.
@@ -79,7 +80,7 @@ std::pair<Policy, Facts> guarded(live::Endpoint endpoint) {
     return {policy, facts};
 }
 
-const std::vector<std::string_view> live_controls{"access.authentication", "tls.server", "tls.protocol", "api.admin", "api.lifecycle", "api.receivers", "api.cors", "api.profiling"};
+const std::vector<std::string_view> live_controls{"access.authentication", "tls.server", "tls.protocol", "api.admin", "api.lifecycle", "api.receivers", "api.cors", "api.profiling", "config.drift"};
 
 }  // namespace
 
@@ -102,6 +103,82 @@ TEST_CASE("whoever holds the socket and should not is named, and nothing it answ
         CHECK(decision.reason.contains("nc (pid 4711"));
         CHECK(decision.findings.front().evidence == Evidence::live);
     }
+}
+
+TEST_CASE("whose socket it is that only root can see: nothing is held against it, and nothing is believed") {
+    auto endpoint = closed();
+    endpoint.holder = "a process that cannot be seen from here, of uid 102";
+    endpoint.hidden = true;
+    for (const auto control : live_controls) {
+        const auto decision = decide(control, facts_of({endpoint}));
+        CHECK_MESSAGE(decision.verdict == Verdict::unknown, control);
+        CHECK(decision.reason.contains("only root can see"));
+    }
+    auto squatted = endpoint;
+    squatted.asked.address = parse_address("::1").value();
+    squatted.holder = "nc (pid 4711, uid 1000, of user@1000.service)";
+    squatted.hidden = false;
+    CHECK(verdict("api.admin", facts_of({endpoint, squatted})) == Verdict::fail);
+}
+
+TEST_CASE("what answers and what is written is one finding, with the place of the one and the evidence of the other") {
+    auto facts = facts_of({closed()}, {{"web.enable-admin-api", "true"}});
+    Server server;
+    server.kind = Server::Kind::unit;
+    server.name = "prometheus.service";
+    server.process.emplace().pid = 42;
+    server.version = "2.42.0";
+    const std::vector<Flag> flags{{"web.enable-admin-api", "true", "/etc/default/prometheus", "--web.enable-admin-api"}};
+    server.running->flags = server.configured->flags = flags;
+    facts.servers = std::vector{server};
+    for (const bool told : {false, true}) {
+        if (told) facts.servers->front().live_flags = std::map<std::string, std::string>{{"web.enable-admin-api", "true"}};
+        const auto decision = decide("api.admin", facts);
+        REQUIRE(decision.findings.size() == 1);
+        const auto& finding = decision.findings.front();
+        CHECK(finding.subject == "prometheus.service");
+        CHECK(finding.evidence == Evidence::live);
+        REQUIRE(finding.location);
+        CHECK(finding.location->file == "/etc/default/prometheus");
+        CHECK(finding.observed.starts_with("--web.enable-admin-api is on"));
+    }
+}
+
+TEST_CASE("config.drift: the configuration that runs against the files") {
+    using namespace std::chrono_literals;
+    constexpr auto control = "config.drift";
+    const auto loaded = parse_time("2026-11-22T10:00:00Z").value();
+    const auto file = [&](NamedFile::Use use, std::string path, std::chrono::seconds after) {
+        NamedFile named;
+        named.use = use;
+        named.path = std::move(path);
+        named.steps.push_back({named.path, {}, -1});
+        named.steps.back().status.modified = std::chrono::duration_cast<std::chrono::seconds>((loaded + after).time_since_epoch()).count();
+        return named;
+    };
+    auto facts = facts_of({closed()}, {{"x", "y"}});
+    CHECK(verdict(control, facts) == Verdict::pass);
+    facts.live->value().status->loaded = loaded;
+    facts.live->value().time = loaded + 10min;
+    using Use = NamedFile::Use;
+    facts.files->servers.push_back({.server = "prometheus.service", .version = "", .identity = {}, .files = {file(Use::configuration, "/p.yml", 0s), file(Use::rules, "/r.yml", -1h), file(Use::targets, "/t.yml", 1h), file(Use::web, "/w.yml", 1h)}, .left_out = {}, .problem = {}});
+    CHECK(verdict(control, facts) == Verdict::pass);  // targets and web.yml are read again without a reload
+    facts.files->servers[0].files[1] = file(Use::rules, "/r.yml", 1s);
+    const auto changed = decide(control, facts);
+    REQUIRE(changed.findings.size() == 1);
+    CHECK(changed.findings[0].subject == "/r.yml");
+    CHECK(changed.findings[0].observed == "changed 2026-11-22T10:00:01Z, and the running configuration was loaded 2026-11-22T10:00:00Z");
+    CHECK(changed.findings[0].remedy.summary.contains("systemctl reload prometheus.service"));
+    facts.files->servers[0].files[1] = file(Use::rules, "/r.yml", 11min);
+    CHECK(verdict(control, facts) == Verdict::pass);  // since then nobody asked
+    facts.files->servers[0].files[1] = file(Use::rules, "/r.yml", 1s);
+    facts.files->servers[0].files[1].problem = Error{Code::missing, ENOENT, "open", "/r.yml", ""};
+    CHECK(verdict(control, facts) == Verdict::pass);
+    facts.live->value().status->reloaded = false;
+    CHECK(decide(control, facts).findings.at(0).observed.contains("last reload failed"));
+    facts.live->value().status->reloaded.reset();
+    facts.live->value().status->loaded.reset();
+    CHECK(verdict(control, facts) == Verdict::not_applicable);
 }
 
 TEST_CASE("access.authentication") {

@@ -175,6 +175,22 @@ TEST_CASE("a package that is not called like its program, and one that was remov
     CHECK(image(tree).package.empty());
 }
 
+TEST_CASE("a package manager whose database is not read is named, and only where it could have put the program") {
+    const Tree tree;
+    const auto manager_of = [&](const std::string& program) {
+        tree.write("/lib/systemd/system/prometheus.service", "[Service]\nExecStart=" + program + "\n");
+        return image(tree).unread_packages;
+    };
+    CHECK(manager_of("/usr/bin/prometheus").empty());
+    tree.write("/var/lib/rpm/rpmdb.sqlite", "SQLite format 3");
+    CHECK(manager_of("/usr/bin/prometheus") == "rpm");
+    CHECK(manager_of("/usr/local/bin/prometheus").empty());
+    CHECK(manager_of("/srv/prometheus").empty());
+    tree.write("/var/lib/dpkg/info/prometheus.list", "/usr/bin/prometheus\n");
+    tree.write("/var/lib/dpkg/status", "Package: prometheus\nStatus: install ok installed\nVersion: 2.42.0+ds-5\n");
+    CHECK(manager_of("/usr/bin/prometheus").empty());  // dpkg's, beside an rpm that somebody installed, too
+}
+
 // ---- processes ------------------------------------------------------------------------------------------------------
 
 TEST_CASE("the subject is the process in the unit's control group; others are told by what the kernel says of them") {
@@ -279,6 +295,19 @@ TEST_CASE("Docker's files: what is published where, environment, mounts; what is
     CHECK(host::read_containers({}, tree.path()).publications.empty());  // the host's network: nothing is published
 }
 
+TEST_CASE("Docker with user namespaces keeps its containers below the ids that root is inside") {
+    const Tree tree;
+    for (const std::string place : {"/var/lib/docker/100000.100000/containers/", "/var/lib/docker/overlay2/containers/", "/var/lib/docker/1.x/containers/"}) {
+        tree.write(place + container_id + "/config.v2.json", R"({"ID":")" + container_id + R"(","Name":"/prom","State":{"Running":true,"Pid":77},"Config":{"Image":"prom/prometheus"}})");
+        tree.write(place + container_id + "/hostconfig.json", R"({"NetworkMode":"bridge","PortBindings":{"9090/tcp":[{"HostIp":"127.0.0.1","HostPort":"9090"}]}})");
+    }
+    const auto facts = host::read_containers({}, tree.path());
+    REQUIRE(facts.containers.size() == 1);
+    CHECK(facts.containers[0].source.starts_with("/var/lib/docker/100000.100000/containers/"));
+    REQUIRE(facts.publications.size() == 1);
+    CHECK(to_text(facts.publications[0].host) == "127.0.0.1:9090");
+}
+
 TEST_CASE("Podman's files") {
     const Tree tree;
     const std::string storage = "/var/lib/containers/storage/overlay-containers";
@@ -289,6 +318,11 @@ TEST_CASE("Podman's files") {
     CHECK(facts.containers[0].image == "quay.io/prometheus/prometheus:v3.1.0");
     CHECK(facts.containers[0].mounts == Words{"/run/podman/podman.sock"});
     CHECK(facts.containers[0].host_network);
+    CHECK_FALSE(facts.containers[0].running);
+    tree.write("/run/containers/storage/overlay-containers/abc/userdata/pidfile", "4711");
+    const auto running = host::read_containers({}, tree.path());
+    CHECK(running.containers.at(0).running);
+    CHECK(running.containers.at(0).pid == 4711);
 }
 
 TEST_CASE("translating rules and proxies publish, too; only root's docker-proxy is one") {

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "promwarden/controls.hpp"
+#include "verdicts.hpp"
 
 using namespace promwarden;
 
@@ -62,7 +63,7 @@ Facts host(std::vector<NamedFile> files) {
     return facts;
 }
 
-Decision decide(std::string_view id, const Facts& facts, const Policy& policy = {}) { return find_control(id)->decide(policy, facts); }
+Decision decide(std::string_view id, const Facts& facts, const Policy& policy = {}) { return noted(id, find_control(id)->decide(policy, facts)); }
 
 struct Case {
     Verdict verdict;
@@ -353,6 +354,15 @@ TEST_CASE("data.encryption") {
     REQUIRE(swap.findings.size() == 1);
     CHECK(swap.findings[0].subject == "/dev/sda3");
     facts.storage->swaps[0].volatile_memory = true;  // zram
+    CHECK(verdict() == pass);
+    facts.storage->null_cipher = true;  // then dm-crypt alone proves nothing
+    CHECK(verdict() == undecided);
+    CHECK(decide("data.encryption", facts, policy).reason.contains("cipher_null"));
+    facts.storage->paths[0].leaves = {{"sda2", "fscrypt"}};  // which has no such cipher
+    CHECK(verdict() == pass);
+    facts.storage->swaps.push_back({"/dev/dm-1", {{"sda3", "dm-1 (CRYPT-PLAIN)"}}, false, {}});
+    CHECK(verdict() == undecided);
+    facts.storage->null_cipher = false;
     CHECK(verdict() == pass);
     facts.storage->paths[0].problem = Error{Code::unsupported, 0, "look below", "/var/lib/prometheus", "it is on another host"};
     CHECK(verdict() == undecided);

@@ -490,6 +490,19 @@ TEST_CASE("btrfs over two devices, an overlay over its upper directory, a loop o
     CHECK(storage_of(root).problem->code == Code::limit);  // the image lies on the loop: it ends, too
 }
 
+TEST_CASE("the cipher that encrypts nothing, where somebody holds it") {
+    const auto in_use = [](std::string_view crypto) {
+        const Root root;
+        luks_on_raid(root, Ground(root));
+        root.write("proc/crypto", std::string(crypto));
+        return host::read_storage({}, root.places()).null_cipher;
+    };
+    constexpr std::string_view other = "name         : ecb(aes)\ndriver       : ecb-aes-aesni\nrefcnt       : 3\n\n";
+    CHECK_FALSE(in_use(""));
+    CHECK_FALSE(in_use(std::string(other) + "name         : ecb(cipher_null)\ndriver       : ecb-cipher_null\nmodule       : kernel\npriority     : 100\nrefcnt       : 1\n\n" + std::string(other)));
+    CHECK(in_use(std::string(other) + "name         : ecb(cipher_null)\ndriver       : ecb-cipher_null\nmodule       : kernel\npriority     : 100\nrefcnt       : 2\n"));
+}
+
 TEST_CASE("swap: plain, sealed, compressed memory") {
     const Root root;
     luks_on_raid(root, Ground(root));

@@ -73,7 +73,7 @@ Target target(std::string_view endpoint) {
 Result<Answer> plain_server(const Request& request) {
     if (request.kind == Request::Kind::handshake) return ended(End::handshake);
     if (request.path == "/api/v1/status/flags") return answered(200, R"({"status":"success","data":{"web.enable-admin-api":"true","x":1}})");
-    if (request.path == "/api/v1/status/runtimeinfo") return answered(200, R"({"status":"success","data":{"storageRetention":"15d","reloadConfigSuccess":false}})");
+    if (request.path == "/api/v1/status/runtimeinfo") return answered(200, R"({"status":"success","data":{"storageRetention":"15d","reloadConfigSuccess":false,"lastConfigTime":"2026-11-22T10:00:00Z"}})");
     if (request.path == "/api/v1/status/buildinfo") return answered(200, R"({"status":"success","data":{"version":"2.42.0"}})");
     return answered(200);
 }
@@ -233,6 +233,7 @@ TEST_CASE("an open server is asked everything on the list once, and tells its st
     CHECK(facts.status->flags == std::map<std::string, std::string>{{"web.enable-admin-api", "true"}});
     CHECK(facts.status->version == "2.42.0");
     CHECK(facts.status->reloaded == false);
+    CHECK(facts.status->loaded == parse_time("2026-11-22T10:00:00Z").value());
     CHECK(facts.endpoints[0].plain == true);
     CHECK(facts.endpoints[0].tls == false);
     CHECK(facts.endpoints[0].handshakes.empty());

@@ -7,6 +7,7 @@
 #include "promwarden/controls.hpp"
 #include "promwarden/firewall.hpp"
 #include "promwarden/unit.hpp"
+#include "verdicts.hpp"
 
 using namespace promwarden;
 
@@ -119,7 +120,7 @@ Decision decide(std::string_view id, const Policy& policy, const Facts& facts) {
     const auto* control = find_control(id);
     REQUIRE(control != nullptr);
     REQUIRE((control->decide != nullptr));
-    auto decision = control->decide(policy, facts);
+    auto decision = noted(id, control->decide(policy, facts));
     CHECK((decision.verdict == Verdict::fail) == !decision.findings.empty());
     CHECK_FALSE(decision.reason.empty());
     for (const auto& finding : decision.findings) {
@@ -626,6 +627,12 @@ TEST_CASE("holes: by number where nobody packages it, by the archive where someb
     CHECK(judged("3.11.2").verdict == Verdict::fail);
     CHECK(std::ranges::none_of(judged("3.5.3").findings, [](const Finding& finding) { return says(finding.observed, "CVE-2026-42154"); }));
     CHECK(judged("").verdict == Verdict::unknown);
+    auto elsewhere = sound_host();
+    server_of(elsewhere).version = "2.42.0";
+    server_of(elsewhere).package.clear();
+    server_of(elsewhere).unread_packages = "rpm";
+    CHECK(decide(id, closed_policy(), elsewhere).verdict == Verdict::unknown);
+    CHECK(says(decide(id, closed_policy(), elsewhere).reason, "rpm -qf "));
     const auto packaged = judged("2.42.0", "prometheus 2.42.0+ds-5+deb12u1");
     CHECK(packaged.verdict == Verdict::pass);
     CHECK(says(packaged.reason, "prometheus 2.42.0+ds-5+deb12u1 of debian 12"));

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "promwarden/site.hpp"
+#include "verdicts.hpp"
 
 using namespace promwarden;
 
@@ -26,7 +27,7 @@ Decision decide(std::string_view control, std::string_view text, const Policy* p
     options.only = {std::string(control)};
     auto decisions = judge_site(*configuration, options);
     REQUIRE(decisions.size() == 1);
-    return decisions.front().decision;
+    return noted(control, decisions.front().decision);
 }
 
 void check(std::string_view control, std::initializer_list<Case> cases, const Policy* policy = nullptr) {
@@ -216,7 +217,7 @@ Decision identity(std::string_view control, std::string_view text, const Policy*
     options.only = {std::string(control)};
     auto decisions = judge_identity("oauth2-proxy.cfg", text, options, now);
     REQUIRE(decisions.size() == 1);
-    return decisions.front().decision;
+    return noted(control, decisions.front().decision);
 }
 
 Facts with_proxy(std::string text, PasswordFile passwords = {}) {
@@ -285,7 +286,7 @@ TEST_CASE("site: what runs on a host, and proxy.htpasswd") {
         file.mode = mode;
         file.owner = owner;
         file.lines = nginx::read_passwords(text);
-        return control->decide(policy, with_proxy(std::string(site), std::move(file)));
+        return noted(control->id, control->decide(policy, with_proxy(std::string(site), std::move(file))));
     };
     CHECK(decide_with("alice:$6$salt$hash\nbob:$apr1$x$y\n").verdict == Verdict::pass);
     for (const std::string_view text : {"a:{PLAIN}x\n", "a:{SHA}x\n", "a:{SSHA}x\n", "a:$1$x$y\n", "a:abcdefghijklm\n", "a:$2y$12$abc\n", "a:$6$x$y\na:$6$x$y\n", "", "# nobody\n"}) {
@@ -295,10 +296,10 @@ TEST_CASE("site: what runs on a host, and proxy.htpasswd") {
     CHECK(decide_with("a:$2y$05$abc\n").verdict == Verdict::pass);
     CHECK(decide_with("a:$6$x$y\n", 0644).verdict == Verdict::fail);
     CHECK(decide_with("a:$6$x$y\n", 0640, 33).verdict == Verdict::fail);
-    CHECK(control->decide(policy, with_proxy("http { }")).verdict == Verdict::not_applicable);
+    CHECK(noted(control->id, control->decide(policy, with_proxy("http { }"))).verdict == Verdict::not_applicable);
     Facts broken;
     broken.proxy = fail(Code::denied, "open", "/proc");
-    CHECK(control->decide(policy, broken).verdict == Verdict::unknown);
+    CHECK(noted(control->id, control->decide(policy, broken)).verdict == Verdict::unknown);
     CHECK(proxy_part("access.authentication", policy, with_proxy(std::string(site))).verdict == Verdict::pass);
     CHECK(proxy_part("proxy.credential-stripping", policy, with_proxy(std::string(site))).verdict == Verdict::fail);
     CHECK(proxy_part("proxy.tls-only", policy, Facts{}).verdict == Verdict::not_applicable);

@@ -1,0 +1,5 @@
+// Any text as a unit file of systemd.
+
+#include "linted.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) { return lint_as(promwarden::prometheus::FileKind::unit, data, size); }
