@@ -233,6 +233,23 @@ Tree read(const ProxyServer& server);
 /// How the lines of a password file were made. The hashes themselves are not kept.
 std::vector<PasswordLine> read_passwords(std::string_view text);
 
+// ---- the proxy's users -------------------------------------------------------------------------------------------------
+
+/// A name that can stand in a password file, in a policy and in a request: 1 to 64 printable ASCII characters, none of ":\"\\" nor a space, the first a letter or a digit.
+bool is_user_name(std::string_view name);
+/// A password as a line of that file holds it: SHA-512-crypt with a salt of its own, which nginx checks in a few milliseconds. At most 256 bytes, no NUL.
+Result<std::string> hash_password(const std::string& password);
+/// The text with that user's line, in the place of every line that the user had; other lines stay as they are.
+std::string with_user(std::string_view text, std::string_view name, std::string_view hash);
+/// The text without the user's lines; nullopt where there is none.
+std::optional<std::string> without_user(std::string_view text, std::string_view name);
+
+/// The roles that the policy gives a user of the password file. Whoever is in the file is a viewer, named or not.
+std::vector<std::string> roles_of(const AccessPolicy& access, std::string_view user);
+
+/// The group of nginx's workers: "www-data" on Debian, "nginx" elsewhere.
+const char* worker_group();
+
 // ---- the identity proxy ----------------------------------------------------------------------------------------------
 
 /// One setting of oauth2-proxy: of its configuration file (TOML's simple form), as a flag, or as an environment variable.
@@ -247,19 +264,25 @@ std::optional<std::vector<IdentitySetting>> read_identity(std::string_view text)
 
 // ---- the site that a policy asks for -----------------------------------------------------------------------------------
 
+inline constexpr std::string_view admin_role = "admin", viewer_role = "viewer";
+
 /// What the site needs besides the policy. Defaults are where this product installs it.
 struct SitePaths {
     std::string certificate = "/etc/nginx/promwarden/tls/cert.pem", key = "/etc/nginx/promwarden/tls/key.pem";
+    std::string certificate_file;                        // to include in their place: it names both
     std::string passwords = "/etc/nginx/promwarden/htpasswd";
     std::string log = "/var/log/nginx/promwarden_access.log";
     std::string backend_authority;                       // verifies the backend's certificate; "": the backend speaks no TLS
-    std::string client_certificate, client_key;          // for a backend that asks for one
+    std::string client_file;                             // to include for a backend that asks for a certificate: it names ours
 };
+/// Where the policy's certificates are: what it says of [access], and of a Prometheus that speaks TLS and may ask for a certificate.
+SitePaths site_paths(const Policy& policy);
 
 /// The text of a site (what stands inside of http) that enforces [access]: exact locations with constant upstream targets for what a role may ask for, a location for
 /// administrators for everything else, and nobody for what stops, reloads or writes. `version` decides which endpoints exist. Code::invalid where the policy has no
 /// [access], gives a role what nobody may reach through a proxy, or has a role that its way of authentication cannot tell (users without groups, with an identity service).
-Result<std::string> render_site(const Policy& policy, std::uint16_t version = 242, const SitePaths& paths = {});
+Result<std::string> render_site(const Policy& policy, std::uint16_t version, const SitePaths& paths);
+inline Result<std::string> render_site(const Policy& policy, std::uint16_t version = 242) { return render_site(policy, version, site_paths(policy)); }
 
 // ---- pieces that others use -----------------------------------------------------------------------------------------
 

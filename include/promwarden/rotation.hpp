@@ -29,6 +29,9 @@ std::string certificate_file(const Places& places, const CertificatePolicy& poli
 /// The roots that consumers on this host are to believe, for Prometheus and for nginx.
 std::string bundle_file(const Places& places, CertificatePolicy::Install install);
 
+/// Makes a directory of ours below a service's, which that group may read: 2750, so that what is made in it belongs to the group. One that exists is left as it is.
+Result<> make_directory_for(const std::string& path, const char* group);
+
 /// What is asked of the world outside, as functions, so that a test can answer.
 struct World {
     std::function<Time()> now;

@@ -1,11 +1,12 @@
 # bash completion for promwarden
 _promwarden_controls() { promwarden explain 2>/dev/null | grep -oE '\b[a-z]+\.[a-z][a-z-]+' | sort -u; }
 _promwarden_certificates() { promwarden cert list --format json 2>/dev/null | grep -oE '\{"name":"[^"]+' | cut -d'"' -f4; }
+_promwarden_users() { promwarden access user list --format json 2>/dev/null | grep -oE '"user":"[^"]+' | cut -d'"' -f4; }
 
 _promwarden() {
-    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} word before='' command='' action='' words
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} word before='' command='' action='' deed='' words
     COMPREPLY=()
-    local commands='check plan apply confirm undo status watch history why why-request render lint cert policy explain'
+    local commands='check plan apply confirm undo status watch history why why-request render lint cert access policy explain'
     local options='--policy --state --socket --help'
     local report='--format --output --only --fail-on'
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -14,7 +15,7 @@ _promwarden() {
         esac
         before=$word
         case $word in -*) continue ;; esac
-        if [ -z "$command" ]; then command=$word; elif [ -z "$action" ]; then action=$word; fi
+        if [ -z "$command" ]; then command=$word; elif [ -z "$action" ]; then action=$word; elif [ -z "$deed" ]; then deed=$word; fi
     done
 
     case $previous in
@@ -41,12 +42,20 @@ _promwarden() {
                 'why-request '*) words="$options --format --output --role" ;;
                 'lint '*)
                     case $current in -*) words="$options $report --as" ;; *) compopt -o default; return ;; esac ;;
-                'render ') words="nginx scrape $options" ;;
+                'render ') words="nginx scrape metrics $options" ;;
                 'render '*|'policy show') words="$options --output" ;;
                 'cert ') words="list issue rotate rotate-ca $options" ;;
                 'cert issue') words="$(_promwarden_certificates) $options --format --output --force" ;;
                 'cert rotate') words="$(_promwarden_certificates) $options --format --output --force --rekey" ;;
                 'cert rotate-ca') words="$options --format --output --until-overlap" ;;
+                'access ') words="user $options" ;;
+                'access user')
+                    case $deed in
+                        '') words="add list remove $options" ;;
+                        add) words="$options --output --role" ;;
+                        list) words="$options --format --output" ;;
+                        *) words="$(_promwarden_users) $options --output" ;;
+                    esac ;;
                 'policy ') words="check show $options" ;;
                 'policy check')
                     case $current in -*) words="$options --format --output" ;; *) compopt -o default; return ;; esac ;;

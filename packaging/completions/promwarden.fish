@@ -7,7 +7,11 @@ function __promwarden_certificates
     promwarden cert list --format json 2>/dev/null | string match -arg '\{"name":"([^"]+)'
 end
 
-set -l commands check plan apply confirm undo status watch history why why-request render lint cert policy explain
+function __promwarden_users
+    promwarden access user list --format json 2>/dev/null | string match -arg '"user":"([^"]+)'
+end
+
+set -l commands check plan apply confirm undo status watch history why why-request render lint cert access policy explain
 set -l none "not __fish_seen_subcommand_from $commands"
 set -l used __fish_seen_subcommand_from
 complete -c promwarden -f
@@ -24,6 +28,7 @@ complete -c promwarden -n $none -a why-request -d 'What the proxy does with a re
 complete -c promwarden -n $none -a render -d 'Print a file that the policy implies'
 complete -c promwarden -n $none -a lint -d 'The same controls over configuration files'
 complete -c promwarden -n $none -a cert -d 'The certificates of the policy'
+complete -c promwarden -n $none -a access -d 'The users of the proxy'
 complete -c promwarden -n $none -a policy -d 'Check or show the policy'
 complete -c promwarden -n $none -a explain -d 'What a control is about'
 complete -c promwarden -n $none -l version -d 'Print the version'
@@ -42,7 +47,7 @@ complete -c promwarden -n "$used check; and not $used policy" -l no-live -d 'Ask
 complete -c promwarden -n "$used apply" -l confirm-within -xa '60s 5m' -d 'Undo unless confirmed in time'
 complete -c promwarden -n "$used apply" -l force -d 'Apply against a refusal'
 complete -c promwarden -n "$used why-request" -l role -x -d 'Who asks'
-complete -c promwarden -n "$used render; and not $used nginx scrape" -a 'nginx scrape'
+complete -c promwarden -n "$used render; and not $used nginx scrape metrics" -a 'nginx scrape metrics'
 complete -c promwarden -n "$used lint" -F
 complete -c promwarden -n "$used lint" -l as -xa 'prometheus scrape-configs web rules http-client targets nginx oauth2-proxy compose unit' -d 'What the files are'
 complete -c promwarden -n "$used undo" -l all -d 'Everything that was ever applied'
@@ -53,6 +58,11 @@ complete -c promwarden -n "$used issue rotate" -a '(__promwarden_certificates)'
 complete -c promwarden -n "$used issue rotate" -l force -d 'Even where the new one expires earlier'
 complete -c promwarden -n "$used rotate" -l rekey -d 'With a new key'
 complete -c promwarden -n "$used rotate-ca" -l until-overlap -d 'Stop while both authorities are believed'
+complete -c promwarden -n "$used access; and not $used user" -a user
+complete -c promwarden -n "$used user; and not $used add list remove" -a 'add list remove'
+complete -c promwarden -n "$used user; and $used add" -l role -x -d 'The role that the policy gives the user'
+complete -c promwarden -n "$used user; and $used list" -l format -xa 'text json' -d 'Form of the result'
+complete -c promwarden -n "$used user; and $used remove" -a '(__promwarden_users)'
 complete -c promwarden -n "$used explain" -a '(__promwarden_controls)'
 complete -c promwarden -n "$used policy; and not $used check show" -a 'check show'
 complete -c promwarden -n "$used policy; and $used check" -F

@@ -72,6 +72,7 @@ Result<> Agent::run() {
     sd_notify(0, "READY=1\nSTATUS=serving");
     if (const int error = sd_event_loop(loop_.get()); error < 0) return fail_errno("run the event loop", "", -error);
     sd_notify(0, "STOPPING=1");
+    stop_logins();
     return {};
 }
 
@@ -89,6 +90,7 @@ Result<> Agent::begin() {
     TRY(watch_disk());
     TRY(watch_clock());
     compare_disk();
+    follow_logins();
     arm_recheck();
     once<&Agent::ask_live>(inquiry_timer_, live_settles, 100ms);
     server_ = TRY(varlink::Server::start(loop_.get(), TRY(varlink::listen(options_.socket, readers())), service()));
@@ -217,6 +219,8 @@ void Agent::recheck() {
     }
     if (watching_ == Watching::generation)
         if (const auto watched = watch_table(); !watched) log_problem(watched.error().text());
+    follow_logins();
+    if (log_) read_log();  // a directory that was not there may be by now
     report();
     ask_live();
     if (rotating_ == 0) arm_certificates(0s);
@@ -300,6 +304,7 @@ void Agent::accept_in_force() {
     prepare();
     record(event(Event::Kind::apply, policy_subject(in_force_->policy.path), "in force", trial_ ? "on trial until it is confirmed" : "in force"));
     compare_disk();
+    follow_logins();
     arm_recheck();
     arm_certificates(0s);
     end_live();

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "promwarden/agent.hpp"
+#include "promwarden/audit_log.hpp"
 #include "promwarden/host.hpp"
 #include "promwarden/varlink.hpp"
 
@@ -96,6 +97,15 @@ private:
     void end_live();
     void keep_live(Result<live::Facts> facts);
 
+    // ---- logins.cpp: refused logins, from the proxy's log
+    void follow_logins();
+    void stop_logins();
+    void watch_log();
+    void on_log_changed();
+    void read_log();
+    void keep_log();
+    std::string login_metrics() const;
+
     // ---- status.cpp
     Json status();  // without its report
     std::string metrics();
@@ -163,6 +173,12 @@ private:
     std::string rotation_said_;
     std::optional<CertificateFacts> certificate_facts_;  // of the last report
 
+    std::optional<nginx::LogFollower> log_;  // where the policy has a proxy
+    nginx::AuthFailures failures_;
+    std::string log_problem_, kept_;         // the last one told; what is on disk
+    Clock::time_point log_kept_{};
+    Fd log_inotify_;
+
     std::optional<probe::Inquiry> inquiry_;            // under way
     std::optional<Result<live::Facts>> live_;          // what the last one learned
     std::optional<Report> report_;
@@ -174,7 +190,8 @@ private:
     Fd inotify_, renewals_;
     std::set<std::string> renewals_watched_;  // directories of other tools
     EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_,
-        start_guard_source_, certificates_source_, rotation_source_, clock_source_, renewals_source_, inquiry_source_, inquiry_timer_;
+        start_guard_source_, certificates_source_, rotation_source_, clock_source_, renewals_source_, inquiry_source_, inquiry_timer_,
+        log_source_, log_timer_;
     std::vector<EventSource> signals_;
 };
 

@@ -60,7 +60,7 @@ std::string Agent::metrics() {
             for (const auto* verdict : {"allowed", "denied"})
                 text += fmt::format("promwarden_firewall_packets_total{{service=\"{}\",verdict=\"{}\"}} {}\n", service.name, verdict,
                                     packets(*counters, fmt::format("guard_{}_{}", service.name, verdict)));
-    return text + certificate_metrics() + "# EOF\n";
+    return text + certificate_metrics() + login_metrics() + "# EOF\n";
 }
 
 }  // namespace promwarden

@@ -54,7 +54,7 @@ struct Options {
     std::vector<std::string> files;  // of lint
     std::string kind;                // of lint; "": what the content suggests
     std::string root;                // of check; "": this host
-    std::string role;                // of why-request; "": a stranger
+    std::string role;                // of why-request; "": a stranger. Of access user add; "": what the policy says
 };
 
 struct Command;
@@ -84,18 +84,22 @@ Outcome render_nginx(const Options& options);
 Outcome policy_check(const Options& options);
 Outcome policy_show(const Options& options);
 Outcome render_scrape(const Options& options);
+Outcome render_metrics(const Options& options);
 Outcome explain(const Options& options);
 Outcome cert_list(const Options& options);
 Outcome cert_issue(const Options& options);
 Outcome cert_rotate(const Options& options);
 Outcome cert_rotate_ca(const Options& options);
+Outcome access_user_add(const Options& options);
+Outcome access_user_list(const Options& options);
+Outcome access_user_remove(const Options& options);
 
 /// What a command takes besides the options of all.
 enum Takes : unsigned { nothing = 0, text_or_json = 1, report_format = 2, output = 4, selection = 8, apply_options = 16, undo_options = 32, history_options = 64, lint_options = 128,
-                      force_option = 256, rekey_option = 512, overlap_option = 1024, image_option = 2048, request_options = 4096, live_option = 8192 };
+                      force_option = 256, rekey_option = 512, overlap_option = 1024, image_option = 2048, request_options = 4096, live_option = 8192, user_options = 16384 };
 
 struct Command {
-    std::string_view name;      // "check"; "policy check" is a command of a command
+    std::string_view name;      // "check"; "policy check" is a command of a command, "access user add" one of that
     std::string_view argument;  // "ADDRESS[:PORT]"; in brackets where it may be left out; "" where there is none
     std::string_view help;
     unsigned takes;

@@ -32,9 +32,13 @@ constexpr auto commands = std::to_array<Command>({
     {"cert issue", "NAME", "a certificate with a new key, now", text_or_json | output | force_option, cert_issue},
     {"cert rotate", "NAME", "renew a certificate now, with the key it has", text_or_json | output | force_option | rekey_option, cert_rotate},
     {"cert rotate-ca", "", "put a new local authority in the place of the old one; continues what was begun", text_or_json | output | overlap_option, cert_rotate_ca},
+    {"access user add", "NAME", "a user of the proxy, or another password for one", output | user_options, access_user_add},
+    {"access user list", "", "the proxy's users, their roles and how their passwords are kept", text_or_json | output, access_user_list},
+    {"access user remove", "NAME", "take a user away", output, access_user_remove},
     {"policy check", "[FILE]", "validate a policy", text_or_json | output, policy_check},
     {"policy show", "", "the policy with every default", output, policy_show},
     {"render scrape", "", "the job by which Prometheus scrapes what the agent counts", output, render_scrape},
+    {"render metrics", "", "print what the agent counts, for node_exporter's textfile directory", output, render_metrics},
     {"explain", "[CONTROL]", "what a control is about; without one, the catalogue", text_or_json | output, explain},
 });
 
@@ -76,6 +80,8 @@ constexpr auto specific = std::to_array<Option>({
     {image_option, "--root", "DIR", "what lies on the disk of a mounted image or chroot, instead of this host",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.root, help)->check([](const std::string& word) { return word.empty() ? "a directory" : ""; }); }},
     {request_options, "--role", "ROLE", "who asks: a role of the policy; without it, a stranger",
+     [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.role, help); }},
+    {user_options, "--role", "ROLE", "the role that the user is to have; the policy has to say the same",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_option(name, options.role, help); }},
     {history_options, "--since", "TIME", "how far back: 1h, 7d", [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.since, help); }},
     {history_options, "--control", "CONTROL", "this control only",
@@ -185,14 +191,14 @@ public:
 private:
     void add(const Command& command) {
         auto* parent = &app_;
-        auto name = std::string(command.name);
-        if (const auto space = name.find(' '); space != std::string::npos) {
-            auto& group = groups_[first_word(command)];
-            if (group == nullptr) group = app_.add_subcommand(name.substr(0, space))->require_subcommand(1)->fallthrough();
+        std::size_t from = 0;
+        for (auto space = command.name.find(' '); space != std::string_view::npos; space = command.name.find(' ', from)) {
+            auto& group = groups_[command.name.substr(0, space)];
+            if (group == nullptr) group = parent->add_subcommand(std::string(command.name.substr(from, space - from)))->require_subcommand(1)->fallthrough();
             parent = group;
-            name.erase(0, space + 1);
+            from = space + 1;
         }
-        auto* made = parent->add_subcommand(name)->fallthrough();
+        auto* made = parent->add_subcommand(std::string(command.name.substr(from)))->fallthrough();
         for (const auto& option : specific)
             if ((option.takes & command.takes) != 0) option.add(*made, std::string(option.name), std::string(option.help), options_, words_);
         if (command.argument.ends_with("...")) {
@@ -230,7 +236,7 @@ private:
     }
 
     CLI::App app_;
-    std::map<std::string_view, CLI::App*> groups_;  // "policy"
+    std::map<std::string_view, CLI::App*> groups_;  // "policy", "access user"
     Options options_;
     Words words_;
     std::vector<std::pair<CLI::App*, const Command*>> made_;

@@ -177,15 +177,20 @@ Outcome Visit::named_location(const std::string& name) {
 
 // ---- endings --------------------------------------------------------------------------------------------------------
 
-/// nginx looks for an error page where it would answer 300 or more itself.
+/// nginx looks for an error page where it would answer 300 or more itself, and where it is told to intercept what an upstream answers. Of a request itself nobody
+/// knows what that is; of a question about it, whoever asks us does.
 Outcome Visit::ending(Outcome outcome) {
-    if (outcome.kind != Answer::Kind::status || outcome.sent || outcome.status < 300 || paged_ || stuck()) return outcome;
+    if (paged_ || stuck()) return outcome;
+    int code = outcome.kind == Answer::Kind::status && !outcome.sent ? outcome.status : 0;
+    const auto* intercepts = level_->setting("proxy_intercept_errors");
+    if (subrequest_ && outcome.kind == Answer::Kind::passed && intercepts != nullptr && intercepts->word(0) == "on" && shared_.request.decide) code = shared_.request.decide(*outcome.passed).value_or(0);
+    if (code < 300) return outcome;
     for (const auto* page : level_->nearest("error_page"))
         for (std::size_t i = 0; i + 1 < page->words.size(); ++i) {
-            if (page->word(i) != std::to_string(outcome.status)) continue;
+            if (page->word(i) != std::to_string(code)) continue;
             const auto* recursive = level_->setting("recursive_error_pages");
             paged_ = recursive == nullptr || recursive->word(0) != "on";
-            return error_page(*page, outcome.status);
+            return error_page(*page, code);
         }
     return outcome;
 }
@@ -272,7 +277,10 @@ Outcome Visit::static_content() {
 }
 
 Outcome Visit::content() {
-    if (const auto* directive = handler()) return pass(*directive);
+    if (const auto* directive = handler()) {
+        auto outcome = pass(*directive);
+        return outcome.kind == Answer::Kind::passed ? ending(std::move(outcome)) : outcome;
+    }
     for (const auto& each : level_->directive->block) {
         if (each.name == "stub_status" || each.name == "empty_gif") return {Answer::Kind::status, 200, {}, {}, true};
         if (each.name.starts_with("content_by_lua") || each.name == "js_content" || each.name == "perl" || each.name == "vhost_traffic_status_display") return unknown(fmt::format("{} answers", each.name));

@@ -13,7 +13,10 @@ using enum Grant;
 
 constexpr auto table = std::to_array<Route>({
     // ---- the web interface ----
-    {"/", false, 242, viewer}, {"/graph", false, 242, viewer}, {"/classic/", true, 242, viewer}, {"/static/", true, 242, viewer},
+    {"/", false, 242, viewer}, {"/graph", false, 242, viewer}, {"/static/", true, 242, viewer},
+    // Debian's builds have the old interface, with the pages of the configuration and the targets in it.
+    {"/classic/", false, 242, viewer}, {"/classic/graph", false, 242, viewer}, {"/classic/rules", false, 242, viewer}, {"/classic/static/", true, 242, viewer},
+    {"/classic/", true}, {"/classic/alerts"}, {"/classic/config"}, {"/classic/flags"}, {"/classic/service-discovery"}, {"/classic/status"}, {"/classic/targets"},
     {"/assets/", true, 300, viewer}, {"/query", false, 300, viewer}, {"/favicon.svg", false, 300, viewer}, {"/manifest.json", false, 300, viewer},
     {"/consoles/", true}, {"/user/", true}, {"/version"}, {"/config"}, {"/flags"}, {"/rules"}, {"/alerts"}, {"/targets"}, {"/service-discovery"}, {"/status"}, {"/tsdb-status"},
     {"/alertmanager-discovery", false, 300}, {"/agent", false, 300}, {"/starting"},

@@ -10,8 +10,6 @@ namespace promwarden::nginx {
 
 namespace {
 
-constexpr std::string_view admin_role = "admin", viewer_role = "viewer";
-
 /// A name as an expression that matches it and nothing else, inside of double quotes.
 std::string exactly(std::string_view name) {
     std::string text = "~^";
@@ -75,6 +73,13 @@ private:
         return names;
     }
 
+    /// The identity provider knows users by their address.
+    [[nodiscard]] std::vector<std::string> addresses(std::string_view role) const {
+        auto users = members(role, "user:");
+        std::erase_if(users, [](const std::string& user) { return user.find('@') == std::string::npos; });
+        return users;
+    }
+
     /// The roles that a location asks for. Whoever is known at all is a viewer.
     Result<> roles() {
         restricted_ = {std::string(admin_role)};
@@ -88,8 +93,9 @@ private:
         for (const auto& role : restricted_) {
             if (std::ranges::find(words, word_of(role)) != words.end()) return fail(Code::invalid, "render", "nginx", fmt::format("the role {} has the name of another one, signs aside", role));
             words.push_back(word_of(role));
-            if (basic_ || !members(role, "group:").empty()) continue;
-            return fail(Code::invalid, "render", "nginx", fmt::format("the role {} has no group: with auth = \"auth-request\" the identity provider's groups say who is what", role));
+            if (basic_ || !members(role, "group:").empty() || !addresses(role).empty()) continue;
+            return fail(Code::invalid, "render", "nginx",
+                        fmt::format("the role {} has neither a group nor a user with an e-mail address: with auth = \"auth-request\" that is how the identity provider knows people", role));
         }
         return {};
     }
@@ -162,8 +168,12 @@ private:
     }
 
     void settings() {
-        line("    ssl_certificate {};", paths_.certificate);
-        line("    ssl_certificate_key {};", paths_.key);
+        if (paths_.certificate_file.empty()) {
+            line("    ssl_certificate {};", paths_.certificate);
+            line("    ssl_certificate_key {};", paths_.key);
+        } else {
+            line("    include {};", paths_.certificate_file);
+        }
         line("    ssl_protocols {}TLSv1.3;", policy_.tls.min_version == "1.3" ? "" : "TLSv1.2 ");
         line("    ssl_session_tickets off;");
         line("    access_log {} promwarden_audit;", paths_.log);
@@ -177,9 +187,7 @@ private:
         line("    proxy_ssl_name {};", backend_name());
         line("    proxy_ssl_server_name on;");
         line("    proxy_ssl_protocols TLSv1.2 TLSv1.3;");
-        if (paths_.client_certificate.empty()) return;
-        line("    proxy_ssl_certificate {};", paths_.client_certificate);
-        line("    proxy_ssl_certificate_key {};", paths_.client_key);
+        if (!paths_.client_file.empty()) line("    include {};", paths_.client_file);
     }
 
     /// A name in the certificate that web.yml serves.
@@ -214,11 +222,7 @@ private:
         line("    auth_request_set $promwarden_user $upstream_http_x_auth_request_user;");
         line("    error_page 401 /oauth2/sign_in;  # the page, with the status 401");
         decision("user", "");
-        for (const auto& role : restricted_) {
-            std::string groups;
-            for (const auto& group : members(role, "group:")) groups += (groups.empty() ? "" : ",") + query_value(group);
-            decision(word_of(role), "?allowed_groups=" + groups);
-        }
+        for (const auto& role : restricted_) role_decision(word_of(role), members(role, "group:"), addresses(role));
         line("    # signing in and out needs no session; the decision itself is not for outside");
         line("    location ^~ /oauth2/ {{");
         line("        auth_request off;");
@@ -229,13 +233,30 @@ private:
         line("    location = /oauth2/auth {{ auth_request off; return 404; }}");
     }
 
-    void decision(std::string_view name, std::string_view query) {
+    /// oauth2-proxy takes several parameters to mean that all of them hold. Whoever is in none of the groups is asked for by address, in a second question.
+    void role_decision(const std::string& name, const std::vector<std::string>& groups, const std::vector<std::string>& addresses) {
+        const auto list = [](const std::vector<std::string>& values) {
+            std::string text;
+            for (const auto& value : values) text += (text.empty() ? "" : ",") + query_value(value);
+            return text;
+        };
+        const auto by_group = "?allowed_groups=" + list(groups), by_address = "?allowed_emails=" + list(addresses);
+        if (groups.empty() || addresses.empty()) return decision(name, groups.empty() ? by_address : by_group);
+        decision(name, by_group, name + "/user");
+        decision(name + "/user", by_address);
+    }
+
+    void decision(std::string_view name, std::string_view query, std::string_view otherwise = {}) {
         line("    location = /_pw/auth/{} {{", name);
         line("        internal;");
         line("        auth_request off;");
         line("        access_log off;");
         line("        proxy_pass http://promwarden_identity/oauth2/auth{};", query);
         line("        proxy_pass_request_body off;");
+        if (!otherwise.empty()) {
+            line("        proxy_intercept_errors on;");
+            line("        error_page 403 = /_pw/auth/{};", otherwise);
+        }
         headers("$http_cookie", "        ");
         line("        proxy_set_header Content-Length \"\";");
         line("        proxy_set_header X-Original-URI $request_uri;");
@@ -252,19 +273,19 @@ private:
     void locations() {
         line("    # whoever is known");
         for (const auto& route : routes())
-            if (route.grant == Grant::viewer && route.since <= version_ && !access_.endpoints.contains(std::string(route.path))) location(route.path, viewer_role, route.post);
+            if (route.grant == Grant::viewer && route.since <= version_ && !access_.endpoints.contains(std::string(route.path))) location(route.path, route.below, viewer_role, route.post);
         line("    # what the policy says of single endpoints");
         for (const auto& [path, role] : access_.endpoints) {
             const auto* known = find_route(path);
-            location(path, role, known == nullptr || known->post || known->path != path);
+            location(path, path.ends_with('/') && path != "/", role, known == nullptr || known->post || known->path != path);
         }
         line("    # nobody: what stops, reloads, profiles or writes");
         for (const auto& route : routes())
             if (route.grant == Grant::nobody) line("    location {} {} {{ deny all; }}", route.below ? "^~" : "=", route.path);
     }
 
-    void location(std::string_view path, std::string_view role, bool post) {
-        line("    location {} {} {{", path.ends_with('/') && path != "/" ? "^~" : "=", path);
+    void location(std::string_view path, bool below, std::string_view role, bool post) {
+        line("    location {} {} {{", below ? "^~" : "=", path);
         guard(role, "        ");
         line("        limit_except GET{} {{ deny all; }}", post ? " POST" : "");
         line("        proxy_pass {}{};", upstream(), path);
@@ -281,6 +302,24 @@ private:
 };
 
 }  // namespace
+
+SitePaths site_paths(const Policy& policy) {
+    using Install = CertificatePolicy::Install;
+    const std::string ours = "/etc/nginx/promwarden/tls/";
+    SitePaths paths;
+    for (const auto& each : policy.tls.certificates) {
+        const bool own = each.server && each.name == policy.access.certificate;
+        if (own && each.install == Install::nginx) paths.certificate_file = ours + each.name + ".conf";
+        if (own && each.install == Install::files) {
+            const auto pair = "/etc/prometheus/promwarden/tls/" + each.name + "/current/";
+            paths.certificate = pair + "cert.pem";
+            paths.key = pair + "key.pem";
+        }
+        if (each.server && each.install == Install::prometheus_web) paths.backend_authority = each.issuer == "local" ? ours + "authorities.pem" : "/etc/ssl/certs/ca-certificates.crt";
+        if (!each.server && each.install == Install::nginx && policy.tls.require_client_certificate) paths.client_file = ours + each.name + ".conf";
+    }
+    return paths;
+}
 
 Result<std::string> render_site(const Policy& policy, std::uint16_t version, const SitePaths& paths) { return Writer(policy, version, paths).run(); }
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "parts.hpp"
+#include "promwarden/nginx.hpp"
 
 namespace promwarden::rotation {
 
@@ -187,7 +188,7 @@ Result<bool> publish_bundles(const Places& places, const Policy& policy, const s
         if (!used) continue;
         const auto& base = nginx ? places.nginx : places.prometheus;
         const auto file = bundle_file(places, install);
-        TRY(make_base(base, nginx ? "www-data" : "prometheus"));
+        TRY(make_directory_for(base, nginx ? nginx::worker_group() : "prometheus"));
         TRY(tls::Store::open(base + "/tls", 0750, 0640));
         const auto there = read_trusted_file(file, 1 << 20);
         if (there && there->text == pem) continue;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "parts.hpp"
+#include "promwarden/nginx.hpp"
 #include "promwarden/prometheus.hpp"
 
 namespace promwarden::rotation {
@@ -47,13 +48,14 @@ Result<std::optional<File>> read_unlinked(const std::string& path) {
     return std::unexpected(file.error());
 }
 
-std::string nginx_text(const std::string& directory, unsigned generation) {
-    return fmt::format("# Written by promwarden. Include it in a server block.\nssl_certificate {0}/{1}/cert.pem;\nssl_certificate_key {0}/{1}/key.pem;\n", directory, generation);
+/// A client's pair is what nginx shows to the server behind it.
+std::string nginx_text(const CertificatePolicy& policy, const std::string& directory, unsigned generation) {
+    return fmt::format("# Written by promwarden. Include it in a server block.\n{0}ssl_certificate {1}/{2}/cert.pem;\n{0}ssl_certificate_key {1}/{2}/key.pem;\n", policy.server ? "" : "proxy_", directory, generation);
 }
 
 }  // namespace
 
-Result<> make_base(const std::string& path, const char* group) {
+Result<> make_directory_for(const std::string& path, const char* group) {
     struct stat status {};
     if (::lstat(path.c_str(), &status) == 0) return {};
     const auto* entry = ::getgrnam(group);
@@ -92,7 +94,7 @@ Consumer::Consumer(const Places& places, const World& world, const CertificatePo
       pointer_(policy.install == Install::prometheus_web ? places.web_config : policy.install == Install::nginx ? directory_ + ".conf" : directory_ + "/current") {}
 
 Result<tls::Store> Consumer::open_store() const {
-    TRY(make_base(base_, policy_.install == Install::nginx ? "www-data" : "prometheus"));
+    TRY(make_directory_for(base_, policy_.install == Install::nginx ? nginx::worker_group() : "prometheus"));
     return tls::Store::open(directory_, 0750, 0640);
 }
 
@@ -116,7 +118,7 @@ Result<std::optional<unsigned>> Consumer::current() const {
     if (policy_.install == Install::nginx) {
         const auto from = text->find(directory_ + "/");
         const auto number = from == std::string::npos ? std::nullopt : generation_in(std::string_view(*text).substr(from, text->find(';', from) - from), directory_, "cert.pem");
-        return number && *text == nginx_text(directory_, *number) ? number : std::nullopt;
+        return number && *text == nginx_text(policy_, directory_, *number) ? number : std::nullopt;
     }
     const auto web = TRY(prometheus::read_web_tls(pointer_, *text));
     const auto absolute = [&](const std::string& path) { return path.starts_with('/') ? path : parent_of(pointer_) + "/" + path; };
@@ -151,7 +153,7 @@ Result<> Consumer::publish_web(std::string_view text) const {
 
 Result<> Consumer::point_to(unsigned generation) const {
     if (policy_.install == Install::files) return tls::publish_link(pointer_, std::to_string(generation));
-    if (policy_.install == Install::nginx) return tls::publish_through(base_ + "/tls", pointer_, nginx_text(directory_, generation), 0644);
+    if (policy_.install == Install::nginx) return tls::publish_through(base_ + "/tls", pointer_, nginx_text(policy_, directory_, generation), 0644);
     const auto before = TRY(text());
     prometheus::WebTls wanted{fmt::format("{}/{}/cert.pem", directory_, generation), fmt::format("{}/{}/key.pem", directory_, generation), "", "", false};
     if (clients_too_) {  // without a bundle of its own, the right type would trust every public authority

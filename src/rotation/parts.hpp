@@ -64,9 +64,6 @@ private:
     std::string base_, directory_, pointer_;
 };
 
-/// Makes our directory below a service's, with its group, where it is not there.
-Result<> make_base(const std::string& path, const char* group);
-
 /// The local authority on disk: a root, and what signs under it. Made where there is none, renewed under the same root where it runs out or must sign more names.
 class Authority {
 public:

@@ -39,6 +39,7 @@ std::optional<int> decide(const nginx::Passed& passed) {
         if (header.name == "Cookie") cookie = header.value;
     if (passed.target.starts_with("/broken")) return 404;
     if (cookie.find("session=good") != std::string::npos) return 202;
+    if (cookie.find("session=guest") != std::string::npos && passed.target.starts_with("/second")) return 202;
     return cookie.find("session=guest") != std::string::npos ? 403 : 401;
 }
 

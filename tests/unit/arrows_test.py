@@ -32,6 +32,7 @@ HEADER_OF = {
     **dict.fromkeys(["event", "apply", "state"], "plan"),
     **dict.fromkeys(["deployment", "lint", "site"], "controls"),
     "address": "base",
+    "audit_log": "nginx",
     "http": "varlink",
 }
 

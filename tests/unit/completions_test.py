@@ -80,7 +80,7 @@ def zsh(lines: list[str]) -> list[set[str]]:
 @unittest.skipUnless(BUILD, "PROMWARDEN_BUILD names no build")
 class Completions(unittest.TestCase):
     def offers(self, shell) -> None:
-        rows = re.findall(r"^  ([a-z-]+(?: [a-z-]+)?) .*?  \S", program("--help").partition("\nCommands\n")[2].partition("\nOptions\n")[0], re.MULTILINE)
+        rows = re.findall(r"^  ([a-z-]+(?: [a-z-]+){0,2}) .*?  \S", program("--help").partition("\nCommands\n")[2].partition("\nOptions\n")[0], re.MULTILINE)
         firsts = {row.split()[0] for row in rows}
         self.assertIn("check", firsts)
         lines = {"promwarden ": lambda got: self.assertEqual(firsts, {one for one in got if not one.startswith("-")}),

@@ -184,3 +184,32 @@ TEST_CASE("nginx: a circle of rewrites, maps and error pages ends") {
     CHECK(ask("server { error_page 404 /x; recursive_error_pages on; location / { return 404; } }", "/").kind != Answer::Kind::passed);
     CHECK(ask("map $a $b { default $c; } map $x $c { default $b; } server { location / { if ($b) { return 403; } } }", "/").kind == Answer::Kind::unknown);
 }
+
+TEST_CASE("users: names, lines and roles") {
+    for (const auto* name : {"a", "Alice", "b.o-b_1@example.org", "0", "a#b", "o'neil"}) CHECK_MESSAGE(nginx::is_user_name(name), name);
+    for (const auto* name : {"", "a:b", "a b", "-a", "#a", "a\"b", "a\\b", "a\nb", "\x7f", "\xc3\xa9"}) CHECK_MESSAGE(!nginx::is_user_name(name), name);
+    CHECK(!nginx::is_user_name(std::string(65, 'a')));
+
+    CHECK(nginx::with_user("", "bob", "H") == "bob:H\n");
+    CHECK(nginx::with_user("alice:A", "bob", "H") == "alice:A\nbob:H\n");
+    CHECK(nginx::with_user("# x\nbob:1\nbobby:2\nbob:3:c\n", "bob", "H") == "# x\nbob:H\nbobby:2\n");
+    CHECK(nginx::without_user("# x\nbob:1\nbobby:2\nbob:3\n", "bob") == "# x\nbobby:2\n");
+    CHECK(!nginx::without_user("bobby:2\n", "bob"));
+
+    AccessPolicy access;
+    access.roles = {{"admin", {"user:alice", "group:bob"}}, {"night", {"user:alice", "user:nina"}}};
+    CHECK(nginx::roles_of(access, "alice") == std::vector<std::string>{"admin", "night"});
+    CHECK(nginx::roles_of(access, "bob") == std::vector<std::string>{"viewer"});
+    CHECK(nginx::roles_of(access, "Alice") == std::vector<std::string>{"viewer"});
+}
+
+TEST_CASE("users: a password is hashed with a salt of its own") {
+    const auto one = nginx::hash_password("secret"), two = nginx::hash_password("secret");
+    REQUIRE((one && two));
+    CHECK(one->starts_with("$6$"));
+    CHECK(*one != *two);
+    CHECK(nginx::read_passwords("a:" + *one + "\n").at(0).scheme == PasswordLine::Scheme::sha512);
+    CHECK(!nginx::hash_password(""));
+    CHECK(!nginx::hash_password(std::string(257, 'x')));
+    CHECK(!nginx::hash_password(std::string("a\0b", 3)));
+}

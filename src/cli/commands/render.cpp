@@ -1,10 +1,20 @@
 // render — files that the policy implies, printed and not installed.
 
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "agent.hpp"
 #include "local.hpp"
 #include "output.hpp"
 #include "promwarden/nginx.hpp"
 
 namespace promwarden::cli {
+
+namespace {
+
+constexpr const char* textfile_directory = "/var/lib/prometheus/node-exporter";  // Debian's, for node_exporter's textfile collector
+
+}  // namespace
 
 Outcome render_nginx(const Options& options) {
     const auto candidate = TRY(load_policy(options.policy));
@@ -14,14 +24,27 @@ Outcome render_nginx(const Options& options) {
     return Exit::holds;
 }
 
-/// The job by which Prometheus scrapes what the agent counts.
+/// The job by which Prometheus scrapes what the agent counts; or, where node_exporter is here already, the way through that.
 Outcome render_scrape(const Options& options) {
-    TRY(write_result(options, "# What promwardend counts, from promwarden-metrics.socket (systemctl enable --now promwarden-metrics.socket).\n"
+    const bool has_textfile = ::access(textfile_directory, X_OK) == 0;
+    const std::string instead = has_textfile ? std::string("# node_exporter's textfile directory is here. Instead of this job, have a timer run every minute, as root:\n"
+                                                           "#     promwarden render metrics --output ") + textfile_directory + "/promwarden.prom\n\n"
+                                             : std::string();
+    TRY(write_result(options, instead + "# What promwardend counts, from promwarden-metrics.socket (systemctl enable --now promwarden-metrics.socket).\n"
                               "# Add the job to scrape_configs of prometheus.yml, or name this file in scrape_config_files.\n"
                               "scrape_configs:\n"
                               "  - job_name: promwarden\n"
                               "    static_configs:\n"
                               "      - targets: [\"127.0.0.1:9469\"]\n"));
+    return Exit::holds;
+}
+
+/// What the agent counts, for a file that somebody else collects.
+Outcome render_metrics(const Options& options) {
+    auto agent = TRY(Agent::require(options));
+    const auto text = TRY(member(TRY(agent.call("Metrics", Json::object())), "text"));
+    if (!text.is_string()) return failure(Exit::undetermined, "the agent's answer has no text");
+    TRY(write_result(options, text.get<std::string>()));
     return Exit::holds;
 }
 

@@ -23,34 +23,53 @@ bool harmless(const Directive& include) {
     return path.find("auth") == std::string_view::npos && std::ranges::any_of(harmless_words, [&](std::string_view word) { return path.find(word) != std::string_view::npos; });
 }
 
-std::vector<std::string> groups_of(const Policy* policy, std::string_view role) {
-    std::vector<std::string> groups;
-    if (policy == nullptr) return groups;
-    if (const auto found = policy->access.roles.find(std::string(role)); found != policy->access.roles.end())
-        for (const auto& member : found->second)
-            if (member.starts_with("group:")) groups.push_back(member.substr(6));
-    return groups;
-}
-
-/// What oauth2-proxy's /oauth2/auth answers to a member of these groups.
-int decide_by_groups(std::string_view target, const std::vector<std::string>& groups) {
-    constexpr std::string_view mark = "allowed_groups=";
-    auto at = target.find(mark);
-    if (at == std::string_view::npos) return 202;
-    for (; at != std::string_view::npos; at = target.find(mark, at + 1)) {
-        auto list = target.substr(at + mark.size());
-        list = list.substr(0, list.find('&'));
-        for (const auto& group : groups)
-            for (std::size_t from = 0; from <= list.size();) {
-                const auto end = std::min(list.find(',', from), list.size());
-                if (list.substr(from, end - from) == group) return 202;
-                from = end + 1;
-            }
-    }
-    return 403;
-}
-
 int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1; }
+
+std::string decoded(std::string_view text) {
+    std::string plain;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const int high = text[i] == '%' && i + 2 < text.size() ? hex(text[i + 1]) : -1, low = high >= 0 ? hex(text[i + 2]) : -1;
+        plain += low >= 0 ? static_cast<char>(high * 16 + low) : text[i];
+        i += low >= 0 ? 2 : 0;
+    }
+    return plain;
+}
+
+/// Whom the identity provider has before it: as the role says, or nobody in particular.
+struct Session {
+    std::vector<std::string> groups, addresses;
+};
+
+Session session_of(const Policy* policy, std::string_view role) {
+    Session session;
+    if (policy == nullptr) return session;
+    const auto found = policy->access.roles.find(std::string(role));
+    if (found == policy->access.roles.end()) return session;
+    for (const auto& member : found->second) {
+        if (member.starts_with("group:")) session.groups.push_back(member.substr(6));
+        else if (member.find('@') != std::string::npos) session.addresses.push_back(member.substr(5));
+    }
+    return session;
+}
+
+/// Whether a parameter of that name, where there is one, names one of these.
+bool fits(std::string_view target, std::string_view mark, const std::vector<std::string>& names) {
+    auto at = target.find(mark);
+    if (at == std::string_view::npos) return true;
+    for (; at != std::string_view::npos; at = target.find(mark, at + 1)) {
+        const auto value = target.substr(at + mark.size());
+        const auto list = decoded(value.substr(0, value.find('&')));
+        for (std::size_t from = 0; from <= list.size();) {
+            const auto end = std::min(list.find(',', from), list.size());
+            if (std::ranges::find(names, list.substr(from, end - from)) != names.end()) return true;
+            from = end + 1;
+        }
+    }
+    return false;
+}
+
+/// What oauth2-proxy's /oauth2/auth answers: all that is asked for has to be true.
+int decide(std::string_view target, const Session& session) { return fits(target, "allowed_groups=", session.groups) && fits(target, "allowed_emails=", session.addresses) ? 202 : 403; }
 
 }  // namespace
 
@@ -66,7 +85,7 @@ Request nobody_in_particular() {
     auto request = stranger();
     request.credentials = Request::Credentials::right;
     request.user = "promwarden-nobody";
-    request.decide = [](const nginx::Passed& passed) { return std::optional(decide_by_groups(passed.target, {})); };
+    request.decide = [](const nginx::Passed& passed) { return std::optional(decide(passed.target, {})); };
     return request;
 }
 
@@ -88,12 +107,7 @@ Answer Judge::ask(const Way& way, std::string_view path, Request request) const 
 std::optional<std::string> Judge::reached(const Answer& answer) const {
     if (answer.kind != Answer::Kind::passed || !answer.passed || !prometheus(answer.passed->authority)) return std::nullopt;
     const std::string_view target = answer.passed->target;
-    std::string path;
-    for (std::size_t i = 0; i < target.size() && target[i] != '?'; ++i) {
-        const int high = target[i] == '%' && i + 2 < target.size() ? hex(target[i + 1]) : -1, low = high >= 0 ? hex(target[i + 2]) : -1;
-        path += low >= 0 ? static_cast<char>(high * 16 + low) : target[i];
-        i += low >= 0 ? 2 : 0;
-    }
+    const auto path = decoded(target.substr(0, target.find('?')));
     for (const auto& way : ways_)
         if (!way.base.empty() && path.starts_with(way.base) && (path.size() == way.base.size() || path[way.base.size()] == '/')) return path.size() == way.base.size() ? "/" : path.substr(way.base.size());
     return path;
@@ -140,9 +154,9 @@ nginx::Request request_of_role(const Policy* policy, std::string_view role) {
                     request.user = member.substr(5);
                     break;
                 }
-    request.decide = [groups = proxy::groups_of(policy, role)](const nginx::Passed& passed) -> std::optional<int> {
+    request.decide = [session = proxy::session_of(policy, role)](const nginx::Passed& passed) -> std::optional<int> {
         if (passed.target.find("/oauth2/auth") == std::string::npos) return std::nullopt;
-        return proxy::decide_by_groups(passed.target, groups);
+        return proxy::decide(passed.target, session);
     };
     return request;
 }
