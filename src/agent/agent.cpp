@@ -176,14 +176,16 @@ Result<> Agent::watch_trial() {
 
 void Agent::on_trial_over() {
     const auto ended = engine_.settle();
-    if (!ended) {
-        log_problem(fmt::format("cannot end the trial: {}", ended.error().text()));
+    // What did not end is asked again: the loop's clock stands still while it works, so that a timer may be early.
+    const auto watched = ended ? watch_trial() : Result<>(std::unexpected(ended.error()));
+    if (!watched) {
+        log_problem(fmt::format("cannot end the trial: {}", watched.error().text()));
         once<&Agent::on_trial_over>(trial_source_, 1s, 10ms);
         return;
     }
-    trial_ = false;
-    if (!*ended) return;
+    if (trial_) return;
     return_to_accepted();
+    if (!*ended) return recheck();  // a command was faster, and we may have defended the trial against it
     record(event(Event::Kind::undo, policy_subject(options_.policy), "confirmed in time", "the trial was not confirmed; the policy before it is in force"));
     compare_disk();
 }
@@ -285,6 +287,8 @@ Result<Plan> Agent::take(Candidate candidate, ApplyRequest request) {
         in_force_ = std::move(candidate);
         on_disk_ = in_force_;
         accept_pending_ = request.accept_later && !trial;
+        if (trial)  // before anybody is told: its end is ours to see, whatever comes between
+            if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
     } else {
         choose_ownership(policy_in_force());  // refused, or undone
     }
@@ -300,7 +304,6 @@ void Agent::accept_in_force() {
     if (std::exchange(accept_pending_, false))
         if (const auto accepted = engine_.state().accept(*in_force_); !accepted)
             record(event(Event::Kind::policy, policy_subject(in_force_->policy.path), "kept on disk", accepted.error().text()));
-    if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
     prepare();
     record(event(Event::Kind::apply, policy_subject(in_force_->policy.path), "in force", trial_ ? "on trial until it is confirmed" : "in force"));
     compare_disk();

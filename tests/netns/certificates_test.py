@@ -91,7 +91,7 @@ class Shown(WithHost):
         rotation.WEB.symlink_to("real.yml")
         refused = self.host.cert("issue", "prometheus", check=False)
         self.assertEqual(refused.returncode, 4)
-        self.assertEqual(refused.stderr.strip(), "edit /etc/prometheus/web.yml: it is a symbolic link: whoever made it manages the file; name the file itself as prometheus.web_config")
+        self.assertEqual(refused.stderr.strip(), "promwarden: edit /etc/prometheus/web.yml: it is a symbolic link: whoever made it manages the file; name the file itself as prometheus.web_config")
         self.assertEqual((rotation.PROMETHEUS / "real.yml").read_text(), rotation.WEB_TEXT)
 
     def test_comments_and_order_survive_a_checked_edit(self):

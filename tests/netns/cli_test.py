@@ -370,7 +370,7 @@ class ThroughTheAgent(CommandTest):
         if not self.owned():
             self.skipTest("this kernel has no owned tables that persist")
         self.write_policy(POLICY + '\n[firewall]\nownership = "off"\n')
-        self.command("apply", "--confirm-within", "2s")
+        self.command("apply", "--confirm-within", "4s")
         self.assertFalse(self.owned())
         self.assertEqual(self.run_inside("nft", "add", "chain", "inet", "promwarden", "foreign").returncode, 0)
         deadline = time.monotonic() + 20
@@ -382,6 +382,26 @@ class ThroughTheAgent(CommandTest):
         self.assertFalse(self.owned())
         self.command("undo")
         self.assertTrue(self.owned())
+
+    def test_a_trial_that_a_command_ended_is_over_for_the_agent_too(self):
+        plain = POLICY.replace("[firewall.sources]", '[firewall]\nownership = "off"\n[firewall.sources]')
+        self.write_policy(plain)
+        self.command("apply")
+        self.write_policy(plain.replace("198.51.100.7", "10.0.0.0/8"))
+        self.command("apply", "--confirm-within", "3s")
+        self.agent.send_signal(signal.SIGSTOP)
+        time.sleep(3.1)
+        done = self.run_inside(COMMAND, "plan", "--policy", self.policy, "--state", self.path("state"), "--socket", self.path("none"))
+        self.agent.send_signal(signal.SIGCONT)
+        self.assertIn("has been undone", done.stderr)
+        table = lambda: self.run_inside("nft", "list", "table", "inet", "promwarden").stdout
+        deadline = time.monotonic() + 20
+        while ("10.0.0.0" in table() or "on trial" in self.command("status").stdout) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        self.assertIn("198.51.100.7", table())
+        self.assertNotIn("10.0.0.0", table())
+        self.assertNotIn("on trial", self.command("status").stdout)
 
     def test_a_table_of_somebody_else_is_a_matter_of_permission(self):
         owner = subprocess.Popen(self.inside("nft", "-i"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

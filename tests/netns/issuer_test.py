@@ -144,6 +144,7 @@ class Issuers(unittest.TestCase):
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 14001), Directory)
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
         ca = self.directory / "ca"
         run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-days", "300", "-subj", "/CN=an authority", "-addext", "keyUsage=critical,keyCertSign")
