@@ -93,6 +93,7 @@ Result<> Agent::begin() {
     once<&Agent::ask_live>(inquiry_timer_, live_settles, 100ms);
     server_ = TRY(varlink::Server::start(loop_.get(), TRY(varlink::listen(options_.socket, readers())), service()));
     if (rotates()) once<&Agent::on_certificates_due>(certificates_source_, 1s, 100ms);  // whatever an earlier life left unfinished
+    recover_work();
     return {};
 }
 
@@ -154,7 +155,9 @@ Result<> Agent::watch_signals() {
                     log_problem(to_text(candidate.error().front(), false) + "; the policy in force stays");
                     return 0;
                 }
-                if (const auto taken = self.take(*std::move(candidate), {}); !taken) log_problem(taken.error().text() + "; the policy in force stays");
+                self.take(*std::move(candidate), {}, [](const Result<Plan>& taken) {
+                    if (!taken) log_problem(taken.error().text() + "; the policy in force stays");
+                });
                 return 0;
             },
             this);
@@ -182,6 +185,7 @@ void Agent::on_trial_over() {
     trial_ = false;
     if (!*ended) return;
     return_to_accepted();
+    recover_work();  // what the trial had changed of files and services
     record(event(Event::Kind::undo, policy_subject(options_.policy), "confirmed in time", "the trial was not confirmed; the policy before it is in force"));
     compare_disk();
 }
@@ -219,6 +223,7 @@ void Agent::recheck() {
         if (const auto watched = watch_table(); !watched) log_problem(watched.error().text());
     report();
     ask_live();
+    schedule_repair();
 }
 
 // ---- the policy on disk ---------------------------------------------------------------------------------------------
@@ -265,7 +270,8 @@ void Agent::compare_disk() {
 }
 
 /// The one way in which a policy comes into force while the agent runs.
-Result<Plan> Agent::take(Candidate candidate, ApplyRequest request) {
+void Agent::take(Candidate candidate, ApplyRequest request, std::function<void(Result<Plan>)> then) {
+    if (working_) return when_idle([this, candidate = std::move(candidate), request, then] { take(candidate, request, then); });
     const auto now = source_count(candidate.policy), before = in_force_ ? source_count(in_force_->policy) : 0;
     const bool large = (now > before ? now - before : before - now) > large_load;
     if (large && monitor_) {
@@ -274,20 +280,39 @@ Result<Plan> Agent::take(Candidate candidate, ApplyRequest request) {
     }
     engine_.set_links_watched(true);
     const bool ownership_changed = choose_ownership(&candidate.policy);
-    const bool trial = request.confirm_within.has_value();
-    auto plan = engine_.apply(candidate, request);
-    if (plan) {
-        in_force_ = std::move(candidate);
-        on_disk_ = in_force_;
-        accept_pending_ = request.accept_later && !trial;
-    } else {
+    auto applying = engine_.begin_apply(candidate, request);
+    if (!applying) {
         choose_ownership(policy_in_force());  // refused, or undone
+        watch_table_again(ownership_changed, large);
+        report_.reset();
+        return then(std::unexpected(applying.error()));
     }
+    in_force_ = std::move(candidate);  // the kernel has it
+    on_disk_ = in_force_;
+    watch_table_again(ownership_changed, large);
+    if (!applying->begun || applying->work.empty()) return finish_taking(*std::move(applying), {}, then);
+    const auto shared = std::make_shared<Applying>(*std::move(applying));
+    start_work([this, shared] { return engine_.work(*shared); }, [this, shared, then](Result<> worked) { finish_taking(std::move(*shared), std::move(worked), then); });
+}
+
+void Agent::finish_taking(Applying applying, Result<> worked, const std::function<void(Result<Plan>)>& then) {
+    const bool later = applying.request.accept_later && !applying.request.confirm_within;
+    auto plan = engine_.finish_apply(std::move(applying), std::move(worked));
+    hopeless_.clear();
+    report_.reset();
+    if (plan) {
+        accept_pending_ = later;
+        accept_soon();
+    } else {
+        return_to_accepted();
+        recover_work();
+    }
+    then(std::move(plan));
+}
+
+void Agent::watch_table_again(bool ownership_changed, bool large) {
     if (ownership_changed || ((large || !monitor_) && watching_ != Watching::generation))
         if (const auto watched = watch_table(); !watched) log_problem(watched.error().text());
-    report_.reset();
-    if (plan) accept_soon();
-    return plan;
 }
 
 /// What can wait until the answer is on its way.
@@ -301,6 +326,7 @@ void Agent::accept_in_force() {
     compare_disk();
     arm_recheck();
     arm_certificates(0s);
+    schedule_repair();
     end_live();
     once<&Agent::ask_live>(inquiry_timer_, live_settles, 100ms);
 }

@@ -19,14 +19,7 @@ constexpr auto agent_time = std::chrono::minutes(10);  // a million networks on 
 struct Applied {
     Plan plan;
     Report report;
-    Mode mode = Mode::enforce;
-    bool asked_for = true;  // false: --only left the packet filter out
 };
-
-/// Whether these controls include one that the ruleset enforces.
-bool asks_for_ruleset(std::span<const std::string> only) {
-    return only.empty() || std::ranges::any_of(only, [](const std::string& id) { return find_control(id)->enforced_by.contains("ruleset"); });
-}
 
 std::string absolute(const std::string& path) {
     const Handle<char, ::free> found{::realpath(path.c_str(), nullptr)};
@@ -45,25 +38,13 @@ Or<> same_policy(Agent& agent, const Options& options) {
     return failure(Exit::usage, fmt::format("the agent that answers at {} has another policy, {}", options.socket, render::printable(path)));
 }
 
-Mode mode_in(const Report& report) {
-    const auto found = std::ranges::find_if(report.controls, [](const ControlReport& one) { return one.control->id == filter_control; });
-    return found == report.controls.end() ? Mode::enforce : found->mode;
-}
-
 Or<Applied> apply_by_agent(Agent agent, const Options& options) {
     TRY(same_policy(agent, options));
-    Applied applied;
-    applied.asked_for = asks_for_ruleset(options.only);
-    if (applied.asked_for) {
-        Json parameters{{"force", options.force}};
-        if (options.confirm_within) parameters["confirm_within"] = options.confirm_within->count();
-        const auto answer = TRY(agent.call_in_parts("Apply", parameters, agent_time));
-        applied.plan = TRY(plan_in(answer));
-        applied.report = TRY(report_in(answer));
-    } else {
-        applied.report = TRY(report_in(agent.call_in_parts("Report", Json::object())));
-    }
-    applied.mode = mode_in(applied.report);
+    Json parameters{{"force", options.force}};
+    if (options.confirm_within) parameters["confirm_within"] = options.confirm_within->count();
+    if (!options.only.empty()) parameters["only"] = options.only;
+    const auto answer = TRY(agent.call_in_parts("Apply", parameters, agent_time));
+    Applied applied{TRY(plan_in(answer)), TRY(report_in(answer))};
     if (!options.only.empty())
         std::erase_if(applied.report.controls, [&](const ControlReport& one) { return std::ranges::find(options.only, one.control->id) == options.only.end(); });
     return applied;
@@ -72,33 +53,39 @@ Or<Applied> apply_by_agent(Agent agent, const Options& options) {
 Or<Applied> apply_here(const Options& options) {
     const auto candidate = TRY(load_policy(options.policy));
     auto engine = TRY(open_to_act(options));
-    Applied applied;
-    applied.mode = candidate.policy.mode_of(filter_control);
-    applied.asked_for = asks_for_ruleset(options.only);
-    if (applied.asked_for) {
-        const ApplyRequest request{options.force, options.confirm_within, false, ::getpid()};
-        auto plan = engine.apply(candidate, request);
-        if (!plan) return failure(exit_of_apply(plan.error()), plan.error().text());
-        applied.plan = *std::move(plan);
-        const bool changed = applied.mode == Mode::enforce && !applied.plan.empty();
-        if (changed)
-            record(engine, Event::Kind::apply, std::string(guarded_table), fmt::format("policy {} {}", candidate.policy.path, candidate.policy.sha256.substr(0, 12)),
-                   applied.plan.changes.front().summary);
-        if (options.confirm_within && applied.mode == Mode::enforce) TRY(leave_waiter(options));
-    }
+    ApplyRequest request;
+    request.force = options.force;
+    request.confirm_within = options.confirm_within;
+    request.only = options.only;
+    request.caller = ::getpid();
+    auto plan = engine.apply(candidate, request);
+    if (!plan) return failure(exit_of_apply(plan.error()), plan.error().text());
+    Applied applied{*std::move(plan), {}};
+    for (const auto& change : applied.plan.changes)
+        if (candidate.policy.mode_of(change.control) == Mode::enforce)
+            record(engine, Event::Kind::apply, change.subject, fmt::format("policy {} {}", candidate.policy.path, candidate.policy.sha256.substr(0, 12)), change.summary, change.control);
+    if (options.confirm_within) TRY(leave_waiter(options));
     applied.report = evaluate(candidate.policy, engine.observe(candidate.policy, options.only), options.only);
     return applied;
 }
 
-/// What was done, in a few lines; `plan` has the rest.
-std::string account_of(const Applied& applied) {
-    if (!applied.asked_for) return "Nothing was changed: the controls that --only names are enforced by nothing.\n";
+Mode mode_in(const Report& report, const Change& change) {
+    const auto found = std::ranges::find_if(report.controls, [&](const ControlReport& one) { return one.control->id == change.control; });
+    return found == report.controls.end() ? Mode::enforce : found->mode;
+}
+
+/// What was done, in a few lines, and what was only said; `plan` has the rest.
+std::string account_of(const Applied& applied, bool colour) {
     if (applied.plan.empty()) return "Nothing had to change.\n";
-    if (applied.mode == Mode::off) return fmt::format("Nothing was changed: {} is off.\n", filter_control);
     std::string text;
-    for (const auto& change : applied.plan.changes) text += fmt::format("Changed {}: {}\n", render::printable(change.subject), render::printable(change.summary));
-    for (const auto& cut : applied.plan.cuts) text += fmt::format("Cut     {}\n", render::printable(cut));
-    return text;
+    Plan left;
+    for (const auto& change : applied.plan.changes) {
+        if (mode_in(applied.report, change) == Mode::enforce) text += fmt::format("Changed {}: {}\n", render::printable(change.subject), render::printable(change.summary));
+        else left.changes.push_back(change);
+    }
+    for (const auto& cut : text.empty() ? std::vector<std::string>{} : applied.plan.cuts) text += fmt::format("Cut     {}\n", render::printable(cut));
+    if (left.empty()) return text;
+    return text + "In mode audit, so left as it is:\n\n" + render::text(left, colour);
 }
 
 }  // namespace
@@ -107,11 +94,9 @@ Outcome apply(const Options& options) {
     TRY(require_root("apply"));
     auto agent = TRY(Agent::find(options));
     const auto applied = agent ? TRY(apply_by_agent(*std::move(agent), options)) : TRY(apply_here(options));
-    const bool audit = applied.mode == Mode::audit && applied.asked_for && !applied.plan.empty();
-    if (audit) note(fmt::format("{} is in mode audit: nothing was changed", filter_control));
-    else if (options.confirm_within && applied.mode == Mode::enforce && applied.asked_for)
-        note(fmt::format("what was there before returns in {} unless you say: promwarden confirm", format_duration(*options.confirm_within)));
-    return show(options, applied.report, audit ? render::text(applied.plan, in_colour(options)) : account_of(applied));
+    const bool changed = std::ranges::any_of(applied.plan.changes, [&](const Change& change) { return mode_in(applied.report, change) == Mode::enforce; });
+    if (options.confirm_within && changed) note(fmt::format("what was there before returns in {} unless you say: promwarden confirm", format_duration(*options.confirm_within)));
+    return show(options, applied.report, account_of(applied, in_colour(options)));
 }
 
 }  // namespace promwarden::cli

@@ -8,7 +8,7 @@
 
 #include "parts.hpp"
 
-namespace promwarden::rotation {
+namespace promwarden::program {
 
 namespace {
 
@@ -157,9 +157,12 @@ bool drain(Fd& from, std::string& into, std::size_t most) {
 
 }  // namespace
 
-Result<> reload_unit(const std::string& unit) {
+namespace {
+
+/// A job for a unit, until it is done.
+Result<> do_job(const char* method, const char* action, const std::string& unit, std::chrono::seconds patience) {
     sd_bus* opened = nullptr;
-    if (const int error = ::sd_bus_open_system(&opened); error < 0) return fail(Code::unsupported, "reload", unit, "no service manager answers");
+    if (const int error = ::sd_bus_open_system(&opened); error < 0) return fail(Code::unsupported, action, unit, "no service manager answers");
     const Bus bus(opened);
     Job job;
     sd_bus_slot* slot = nullptr;
@@ -168,21 +171,28 @@ Result<> reload_unit(const std::string& unit) {
     ::sd_bus_call_method(bus.get(), manager, manager_path, manager_interface, "Subscribe", nullptr, nullptr, "");
     sd_bus_message* answered = nullptr;
     sd_bus_error why = SD_BUS_ERROR_NULL;
-    const int error = ::sd_bus_call_method(bus.get(), manager, manager_path, manager_interface, "ReloadUnit", &why, &answered, "ss", unit.c_str(), "replace");
+    const int error = ::sd_bus_call_method(bus.get(), manager, manager_path, manager_interface, method, &why, &answered, "ss", unit.c_str(), "replace");
     const Message answer(answered);
     const std::string text = why.message == nullptr ? "" : why.message;
     ::sd_bus_error_free(&why);
     const char* path = nullptr;
-    if (error < 0 || ::sd_bus_message_read(answer.get(), "o", &path) < 0) return fail(Code::failed, "reload", unit, text);
+    if (error < 0 || ::sd_bus_message_read(answer.get(), "o", &path) < 0) return fail(Code::failed, action, unit, text);
     job.path = path;
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    const auto until = std::chrono::steady_clock::now() + patience;
     while (job.result.empty() && std::chrono::steady_clock::now() < until) {
         while (::sd_bus_process(bus.get(), nullptr) > 0) {}
         if (job.result.empty()) ::sd_bus_wait(bus.get(), 100'000);
     }
-    if (job.result != "done") return fail(Code::failed, "reload", unit, job.result.empty() ? "it takes too long" : "it refused; its journal says why");
+    if (job.result != "done") return fail(Code::failed, action, unit, job.result.empty() ? "it takes too long" : "it failed; the journal of the unit says why");
     return {};
 }
+
+}  // namespace
+
+Result<> reload_unit(const std::string& unit) { return do_job("ReloadUnit", "reload", unit, std::chrono::seconds(30)); }
+
+/// A server may take its time to stop (its unit says how much) and to start (replaying its log).
+Result<> restart_unit(const std::string& unit) { return do_job("RestartUnit", "restart", unit, std::chrono::minutes(3)); }
 
 Result<Ended> run_in_unit(const Program& program, const std::string& name) {
     TRY(trusted_stamp(program.words.front()));
@@ -230,4 +240,4 @@ Result<Ended> run_in_unit(const Program& program, const std::string& name) {
     return ended;
 }
 
-}  // namespace promwarden::rotation
+}  // namespace promwarden::program
