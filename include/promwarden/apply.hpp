@@ -7,6 +7,7 @@
 
 #include "promwarden/controls.hpp"
 #include "promwarden/firewall.hpp"
+#include "promwarden/make.hpp"
 #include "promwarden/plan.hpp"
 #include "promwarden/probe.hpp"
 #include "promwarden/rotation.hpp"
@@ -18,6 +19,7 @@ namespace promwarden {
 struct ApplyRequest {
     bool force = false;                                 // over a stranger on a guarded port, and through the caller's own connection
     std::optional<std::chrono::seconds> confirm_within;
+    std::vector<std::string> only;                      // controls; empty: all. Without one that the ruleset enforces, the policy must be in force already
     bool accept_later = false;                          // the caller will call State::accept itself, at once
     pid_t caller = 0;                                   // whose ancestors' connections must survive; 0: nobody's
 };
@@ -44,6 +46,19 @@ void add_live(Facts& facts, Result<live::Facts> live);
 /// This host as rotation needs it, with the probe to look whether what was published is served. See rotation::host_world.
 rotation::World world_of(const probe::ClientOptions& options, const PrometheusPolicy& policy, bool may_wait);
 
+/// An apply between its beginning and its end: what is left to be done is `work`.
+struct Applying {
+    Candidate candidate;
+    ApplyRequest request;
+    Plan plan;
+    std::vector<Change> work;
+    Fd held;             // the lock of the state
+    bool begun = false;  // false: nothing is to be done, or only to be said
+};
+
+/// This host's services, for a policy that outlives them. `confined`: our own mounts may lock parts of the host.
+Services host_services(const Policy& policy, const probe::ClientOptions& options, bool confined);
+
 class Engine {
 public:
     /// `socket`: an nf_tables socket kept from an earlier life.
@@ -56,19 +71,33 @@ public:
     /// The same of a mounted image or chroot: what lies on its disk, and nothing of this host.
     static Result<Facts> observe_image(const Policy& policy, const std::string& root);
     /// As observe, and what an apply must ask besides: who holds the ports, whose connections would end.
-    Facts observe_for_apply(const Policy& policy);
-    /// What stands between these facts and the policy. Pure.
-    static Plan plan(const Policy& policy, const Facts& facts);
+    Facts observe_for_apply(const Policy& policy, std::span<const std::string> only = {});
+    /// What stands between these facts and the policy, as far as these controls go (empty: all). Pure.
+    static Plan plan(const Policy& policy, const Facts& facts, std::span<const std::string> only = {});
+    /// Those changes of a plan that are to be made to files and services: of controls that are enforced. Pure.
+    static std::vector<Change> work_of(const Policy& policy, const Plan& plan);
 
     // ---- acting; each takes the lock of the state
 
     /// Makes it so and accepts it. Code::conflict: refused before anything was tried, for a reason that `force` overrides or another trial that is pending.
     /// Any other error: it was tried, failed, and was undone.
     Result<Plan> apply(const Candidate& candidate, const ApplyRequest& request);
+    /// The same in three parts, for whoever must not wait for services: `work` may be done in a child. What `begin_apply` refuses, nothing was tried of.
+    Result<Applying> begin_apply(const Candidate& candidate, const ApplyRequest& request);
+    Result<> work(const Applying& applying) const;
+    Result<Plan> finish_apply(Applying applying, Result<> worked);
     /// Accepts the trial. Code::missing where none is pending.
     Result<> confirm();
     /// Returns to the policy before the one in force, or to none; ends a trial first, if there is one.
     Result<Plan> undo(bool all);
+    /// Its parts: what would be put back, files and services, and the rest.
+    Result<Plan> plan_undo(bool all) const;
+    Result<> undo_work(bool all) const;
+    Result<Plan> undo_rest(bool all);
+    /// Makes these changes again, that somebody undid under the policy in force: an undo goes on returning to what was there before the first of ours.
+    Result<> repair(const Policy& policy, std::span<const Change> changes) const;
+    /// Finishes or takes back what an earlier run left of files and services. True where there was something. Blocks as `work` does.
+    Result<bool> recover() const;
     /// Ends a trial whose time is over; the policy before it is in force again. Says whether there was one.
     Result<bool> settle();
 
@@ -119,6 +148,7 @@ private:
     void observe_foreign(const Policy& policy, Part needs, Facts& facts);
     static void observe_servers(const Policy& policy, Facts& facts);
     Result<> refuse(const Candidate& candidate, const ApplyRequest& request, const Facts& facts, const Plan& plan);
+    Error go_back(const Applying& applying, const Error& error);
     Result<Plan> return_to(const std::optional<Candidate>& candidate);
     Result<Ruleset> closed_ruleset() const;
     [[nodiscard]] bool follows_links() const;  // whether the live table is one that somebody keeps up to date with the links

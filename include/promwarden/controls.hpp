@@ -6,6 +6,7 @@
 
 #include <span>
 
+#include "promwarden/access.hpp"
 #include "promwarden/policy.hpp"
 
 namespace promwarden {
@@ -25,9 +26,11 @@ struct Location {
     std::string path;  // scrape_configs[0].basic_auth.password
 };
 
+/// What would put a finding right. Where `access` is there, an apply does it by itself, to the finding's subject.
 struct Remedy {
     bool automatic = false;
     std::string summary;
+    std::optional<AccessChange> access = {};
 };
 
 struct Finding {
@@ -91,6 +94,13 @@ struct Control {
     std::string_view verified_by;
     std::string_view references;
     Part needs;
+    /// Whether an apply can do something about it besides loading rules and rotating certificates.
+    [[nodiscard]] constexpr bool has_remedies() const {
+        for (const std::string_view way : {"chmod", "drop-in", "web.yml", "site", "rule file", "migrate", "config edit"})
+            if (enforced_by.contains(way)) return true;
+        return false;
+    }
+
     Decide decide;  // null: this version does not decide it yet, and no report mentions it
 };
 

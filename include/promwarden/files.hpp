@@ -94,6 +94,7 @@ struct NamedFile {
     std::string path;               // absolute, as the server sees it
     TextPlace named;                // where
     std::string pattern;            // the glob that found it, "" otherwise
+    bool trusted = false;           // only root could have written the name: only then may what it stands for be changed
     bool may_be_missing = false;    // a glob without a match, an optional environment file
     std::vector<Step> steps;        // as far as the walk came; the last is the file itself where `problem` is empty
     std::optional<Error> problem;   // why the walk ended early: Code::missing, denied, untrusted (a file system that can hang its reader) …

@@ -88,6 +88,9 @@ struct Places {
     pid_t seen_from = 0;  // the process that sees the host's mounts, where ours may hide some; 0: we do
 };
 
+/// The host's root as that process sees it; "": as we do, because our mounts are the same. A sandbox (ProtectHome, PrivateTmp) hides what the server sees.
+std::string host_root(const Places& places);
+
 /// Every file that the unit and configuration of the servers of kind `unit` name, the [[file]] rules of the policy, and how logs are rotated. Where there is no
 /// such server: what the policy names, or /etc/prometheus/prometheus.yml. Relative names resolve as Prometheus resolves them.
 /// Opens nothing but regular files, none on a file system that may hang, and the text only of configuration. A name that somebody but root could have written is

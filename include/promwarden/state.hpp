@@ -44,6 +44,8 @@ public:
 
     /// The policy in force. nullopt: none was ever accepted, or all were undone.
     Result<std::optional<Candidate>> accepted() const;
+    /// Which policy that is, counted from the first that was ever accepted. 0: none.
+    Result<unsigned> accepted_number() const;
     /// The ports that the last accepted policy guards, kept apart from it: what is left to protect when the policy is lost. Empty: nothing was accepted.
     Result<std::vector<std::uint16_t>> guarded_ports() const;
 

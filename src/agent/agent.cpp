@@ -95,6 +95,7 @@ Result<> Agent::begin() {
     once<&Agent::ask_live>(inquiry_timer_, live_settles, 100ms);
     server_ = TRY(varlink::Server::start(loop_.get(), TRY(varlink::listen(options_.socket, readers())), service()));
     if (rotates()) once<&Agent::on_certificates_due>(certificates_source_, 1s, 100ms);  // whatever an earlier life left unfinished
+    recover_work();
     return {};
 }
 
@@ -156,7 +157,9 @@ Result<> Agent::watch_signals() {
                     log_problem(to_text(candidate.error().front(), false) + "; the policy in force stays");
                     return 0;
                 }
-                if (const auto taken = self.take(*std::move(candidate), {}); !taken) log_problem(taken.error().text() + "; the policy in force stays");
+                self.take(*std::move(candidate), {}, [](const Result<Plan>& taken) {
+                    if (!taken) log_problem(taken.error().text() + "; the policy in force stays");
+                });
                 return 0;
             },
             this);
@@ -186,6 +189,7 @@ void Agent::on_trial_over() {
     if (trial_) return;
     return_to_accepted();
     if (!*ended) return recheck();  // a command was faster, and we may have defended the trial against it
+    recover_work();  // what the trial had changed of files and services
     record(event(Event::Kind::undo, policy_subject(options_.policy), "confirmed in time", "the trial was not confirmed; the policy before it is in force"));
     compare_disk();
 }
@@ -226,6 +230,7 @@ void Agent::recheck() {
     report();
     ask_live();
     if (rotating_ == 0) arm_certificates(0s);
+    schedule_repair();
 }
 
 // ---- the policy on disk ---------------------------------------------------------------------------------------------
@@ -272,7 +277,8 @@ void Agent::compare_disk() {
 }
 
 /// The one way in which a policy comes into force while the agent runs.
-Result<Plan> Agent::take(Candidate candidate, ApplyRequest request) {
+void Agent::take(Candidate candidate, ApplyRequest request, std::function<void(Result<Plan>)> then) {
+    if (working_) return when_idle([this, candidate = std::move(candidate), request, then] { take(candidate, request, then); });
     const auto now = source_count(candidate.policy), before = in_force_ ? source_count(in_force_->policy) : 0;
     const bool large = (now > before ? now - before : before - now) > large_load;
     if (large && monitor_) {
@@ -290,13 +296,39 @@ Result<Plan> Agent::take(Candidate candidate, ApplyRequest request) {
         if (trial)  // before anybody is told: its end is ours to see, whatever comes between
             if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
     } else {
+    auto applying = engine_.begin_apply(candidate, request);
+    if (!applying) {
         choose_ownership(policy_in_force());  // refused, or undone
+        watch_table_again(ownership_changed, large);
+        report_.reset();
+        return then(std::unexpected(applying.error()));
     }
+    in_force_ = std::move(candidate);  // the kernel has it
+    on_disk_ = in_force_;
+    watch_table_again(ownership_changed, large);
+    if (!applying->begun || applying->work.empty()) return finish_taking(*std::move(applying), {}, then);
+    const auto shared = std::make_shared<Applying>(*std::move(applying));
+    start_work([this, shared] { return engine_.work(*shared); }, [this, shared, then](Result<> worked) { finish_taking(std::move(*shared), std::move(worked), then); });
+}
+
+void Agent::finish_taking(Applying applying, Result<> worked, const std::function<void(Result<Plan>)>& then) {
+    const bool later = applying.request.accept_later && !applying.request.confirm_within;
+    auto plan = engine_.finish_apply(std::move(applying), std::move(worked));
+    hopeless_.clear();
+    report_.reset();
+    if (plan) {
+        accept_pending_ = later;
+        accept_soon();
+    } else {
+        return_to_accepted();
+        recover_work();
+    }
+    then(std::move(plan));
+}
+
+void Agent::watch_table_again(bool ownership_changed, bool large) {
     if (ownership_changed || ((large || !monitor_) && watching_ != Watching::generation))
         if (const auto watched = watch_table(); !watched) log_problem(watched.error().text());
-    report_.reset();
-    if (plan) accept_soon();
-    return plan;
 }
 
 /// What can wait until the answer is on its way.
@@ -310,6 +342,7 @@ void Agent::accept_in_force() {
     follow_logins();
     arm_recheck();
     arm_certificates(0s);
+    schedule_repair();
     end_live();
     once<&Agent::ask_live>(inquiry_timer_, live_settles, 100ms);
 }

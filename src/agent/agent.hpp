@@ -51,7 +51,10 @@ private:
     std::expected<Candidate, Diagnostics> read_disk();
     void compare_disk();
     Result<> watch_disk();
-    Result<Plan> take(Candidate candidate, ApplyRequest request);
+    /// Tells how it went when it is done, which may be at once.
+    void take(Candidate candidate, ApplyRequest request, std::function<void(Result<Plan>)> then);
+    void finish_taking(Applying applying, Result<> worked, const std::function<void(Result<Plan>)>& then);
+    void watch_table_again(bool ownership_changed, bool large);
     void accept_in_force();
     void accept_soon();
     void record(Event event);
@@ -60,6 +63,19 @@ private:
     [[nodiscard]] const Policy* policy_in_force() const;
     [[nodiscard]] bool enforcing() const;
     const Report& report();
+
+    // ---- work.cpp: what changes files and services, in a child
+    void start_work(std::function<Result<>()> work, std::function<void(Result<>)> done);
+    void on_work();
+    /// Now, or when the work that is under way has ended.
+    void when_idle(std::function<void()> then);
+    void recover_work();
+    void watch_files(const Facts& facts);
+    void on_files();
+    void schedule_repair();
+    void repair();
+    [[nodiscard]] std::vector<std::string> enforced_by_work() const;
+    [[nodiscard]] Event event_of(Event::Kind kind, const Change& change, std::string observed) const;
 
     // ---- guard.cpp: the watch over the table
     /// True where it is another than before.
@@ -178,6 +194,19 @@ private:
     std::string log_problem_, kept_;         // the last one told; what is on disk
     Clock::time_point log_kept_{};
     Fd log_inotify_;
+    struct Work {
+        pid_t child = 0;
+        Fd output;
+        std::string said;
+        std::function<void(Result<>)> done;
+    };
+    std::optional<Work> working_;                 // one at a time
+    std::deque<std::function<void()>> after_work_;  // what was asked meanwhile
+    Fd files_inotify_;
+    std::set<std::string> watched_;  // directories
+    std::vector<Change> hopeless_;   // what could not be repaired as things are
+    Backoff repair_backoff_;
+    bool repair_pending_ = false;
 
     std::optional<probe::Inquiry> inquiry_;            // under way
     std::optional<Result<live::Facts>> live_;          // what the last one learned
@@ -190,7 +219,7 @@ private:
     Fd inotify_, renewals_;
     std::set<std::string> renewals_watched_;  // directories of other tools
     EventSource monitor_source_, tick_source_, links_source_, trial_source_, recheck_source_, disk_source_, settle_source_, heal_source_, accepting_source_,
-        start_guard_source_, certificates_source_, rotation_source_, clock_source_, renewals_source_, inquiry_source_, inquiry_timer_,
+        start_guard_source_, work_source_, files_source_, repair_source_, certificates_source_, rotation_source_, clock_source_, renewals_source_, inquiry_source_, inquiry_timer_,
         log_source_, log_timer_;
     std::vector<EventSource> signals_;
 };

@@ -44,8 +44,8 @@ method Certificates() -> (certificates: []object)
 # Renews a certificate of the policy now, or does what is due, or puts a new local authority in the place of the old one. Root only
 method Rotate(name: ?string, rekey: ?bool, force: ?bool, due: ?bool, authority: ?bool, until_overlap: ?bool) -> (rotations: []object, notes: []string, step: ?string)
 
-# Takes the policy on disk and makes it so. With confirm_within (seconds) it returns to the one before unless Confirm comes. With `more` the report comes in parts. Root only
-method Apply(force: ?bool, confirm_within: ?int) -> (plan: object, report: object)
+# Takes the policy on disk and makes it so, or only these controls of the policy in force. With confirm_within (seconds) it returns to the one before unless Confirm comes. With `more` the report comes in parts. Root only
+method Apply(force: ?bool, confirm_within: ?int, only: ?[]string) -> (plan: object, report: object)
 
 # Keeps what is on trial. Root only
 method Confirm() -> ()
@@ -117,6 +117,18 @@ bool parameter(Call& call, const char* name, bool (Json::*of_type)() const noexc
     return true;
 }
 
+/// The parameter "only": ids of controls, none where it is left out. Answers the call and returns nullopt where it names anything else.
+std::optional<std::vector<std::string>> controls_named(Call& call) {
+    std::vector<std::string> only;
+    const auto named = call.parameters().find("only");
+    if (named == call.parameters().end() || named->is_null()) return only;
+    const bool known = named->is_array() && std::ranges::all_of(*named, [](const Json& id) { return id.is_string() && find_control(id.get<std::string>()) != nullptr; });
+    if (!known) call.invalid_parameter("only");
+    if (!known) return std::nullopt;
+    for (const auto& id : *named) only.push_back(id.get<std::string>());
+    return only;
+}
+
 }  // namespace
 
 varlink::Service Agent::service() {
@@ -150,7 +162,7 @@ varlink::Service Agent::service() {
                                {"Metrics", Access::anyone, Streaming::never, {}, metrics},
                                {"Certificates", Access::anyone, Streaming::never, {}, [this](Call call) { call.reply({{"certificates", certificates()}}); }},
                                {"Rotate", Access::root, Streaming::never, {"name", "rekey", "force", "due", "authority", "until_overlap"}, [this](Call call) { on_rotate(std::move(call)); }},
-                               {"Apply", Access::root, Streaming::allowed, {"force", "confirm_within"}, [this](Call call) { on_apply(std::move(call)); }},
+                               {"Apply", Access::root, Streaming::allowed, {"force", "confirm_within", "only"}, [this](Call call) { on_apply(std::move(call)); }},
                                {"Confirm", Access::root, Streaming::never, {}, [this](Call call) { on_confirm(std::move(call)); }},
                                {"Undo", Access::root, Streaming::never, {"all"}, [this](Call call) { on_undo(std::move(call)); }},
                                {"Reload", Access::root, Streaming::never, {}, [this](Call call) { on_reload(std::move(call)); }},
@@ -170,15 +182,19 @@ void Agent::on_apply(Call call) {
     std::optional<std::int64_t> seconds;
     if (!parameter(call, "force", &Json::is_boolean, force) || !parameter(call, "confirm_within", &Json::is_number_integer, seconds)) return;
     if (seconds && (*seconds < 1 || *seconds > 86'400)) return call.invalid_parameter("confirm_within");
+    auto only = controls_named(call);
+    if (!only) return;
     auto candidate = read_disk();
     if (!candidate) return answer_error(call, candidate.error());
     ApplyRequest request;
     request.force = force.value_or(false);
     request.caller = call.peer().pid;
     if (seconds) request.confirm_within = std::chrono::seconds(*seconds);
-    const auto plan = take(*std::move(candidate), request);
-    if (!plan) return answer_error(call, plan.error());
-    reply_with_report(call, {{"plan", to_json(*plan)}}, Json::json_pointer("/report"), report());
+    request.only = *std::move(only);
+    take(*std::move(candidate), request, [this, call = std::make_shared<Call>(std::move(call))](const Result<Plan>& plan) {
+        if (!plan) return answer_error(*call, plan.error());
+        reply_with_report(*call, {{"plan", to_json(*plan)}}, Json::json_pointer("/report"), report());
+    });
 }
 
 void Agent::on_reload(Call call) {
@@ -187,12 +203,14 @@ void Agent::on_reload(Call call) {
     ApplyRequest request;
     request.accept_later = true;
     request.caller = call.peer().pid;
-    const auto plan = take(*std::move(candidate), request);
-    if (!plan) return answer_error(call, plan.error());
-    call.reply({{"plan", to_json(*plan)}});
+    take(*std::move(candidate), request, [call = std::make_shared<Call>(std::move(call))](const Result<Plan>& plan) {
+        if (!plan) return answer_error(*call, plan.error());
+        call->reply({{"plan", to_json(*plan)}});
+    });
 }
 
 void Agent::on_confirm(Call call) {
+    if (working_) return when_idle([this, call = std::make_shared<Call>(std::move(call))] { on_confirm(std::move(*call)); });
     if (const auto done = engine_.confirm(); !done) return answer_error(call, done.error());
     if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
     record(event(Event::Kind::policy, "policy " + options_.policy, "confirmed", "confirmed"));
@@ -203,26 +221,29 @@ void Agent::on_confirm(Call call) {
 void Agent::on_undo(Call call) {
     std::optional<bool> all;
     if (!parameter(call, "all", &Json::is_boolean, all)) return;
-    const auto plan = engine_.undo(all.value_or(false));
+    if (working_) return when_idle([this, call = std::make_shared<Call>(std::move(call))] { on_undo(std::move(*call)); });
+    const auto plan = engine_.plan_undo(all.value_or(false));
     if (!plan) return answer_error(call, plan.error());
-    return_to_accepted();
-    if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
-    record(event(Event::Kind::undo, "policy " + options_.policy, "undone", in_force_ ? "the policy before is in force" : "no policy is in force"));
-    compare_disk();
-    call.reply({{"plan", to_json(*plan)}});
+    const auto finish = [this, all = all.value_or(false), before = *plan, call = std::make_shared<Call>(std::move(call))](const Result<>& worked) mutable {
+        const auto rest = engine_.undo_rest(all);
+        return_to_accepted();
+        if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
+        record(event(Event::Kind::undo, "policy " + options_.policy, "undone", in_force_ ? "the policy before is in force" : "no policy is in force"));
+        compare_disk();
+        if (!rest || !worked) return answer_error(*call, rest ? worked.error() : rest.error());
+        std::ranges::copy(rest->changes, std::back_inserter(before.changes));
+        before.cuts = rest->cuts;
+        call->reply({{"plan", to_json(before)}});
+    };
+    if (plan->empty()) return std::function<void(Result<>)>(finish)({});
+    start_work([this, all = all.value_or(false)] { return engine_.undo_work(all); }, finish);
 }
 
 void Agent::on_report(Call call) {
-    std::vector<std::string> only;
-    if (const auto named = call.parameters().find("only"); named != call.parameters().end() && !named->is_null()) {
-        if (!named->is_array()) return call.invalid_parameter("only");
-        for (const auto& id : *named) {
-            if (!id.is_string() || find_control(id.get<std::string>()) == nullptr) return call.invalid_parameter("only");
-            only.push_back(id.get<std::string>());
-        }
-    }
+    const auto only = controls_named(call);
+    if (!only) return;
     auto whole = report();
-    if (!only.empty()) std::erase_if(whole.controls, [&](const ControlReport& one) { return std::ranges::find(only, one.control->id) == only.end(); });
+    if (!only->empty()) std::erase_if(whole.controls, [&](const ControlReport& one) { return std::ranges::find(*only, one.control->id) == only->end(); });
     reply_with_report(call, Json::object(), Json::json_pointer("/report"), std::move(whole));
 }
 

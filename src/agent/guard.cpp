@@ -177,7 +177,7 @@ void Agent::on_drift(const firewall::Change* change, Clock::time_point since) {
     auto drift = event(Event::Kind::drift, table_subject(), "the policy's ruleset", "");
     if (change == nullptr) {
         const std::string only(filter_control);
-        const auto plan = Engine::plan(in_force_->policy, engine_.observe(in_force_->policy, {&only, 1}));
+        const auto plan = Engine::plan(in_force_->policy, engine_.observe(in_force_->policy, {&only, 1}), {&only, 1});
         if (plan.empty()) {
             last_good_ = Clock::now();
             return;

@@ -49,10 +49,14 @@ Or<Engine> settled(State state, const Options& options) {
 
 Or<Engine> open_to_look(const Options& options) { return settled(State::at(options.state), options); }
 
-Or<Engine> open_to_act(const Options& options) { return settled(TRY(State::open(options.state)), options); }
+Or<Engine> open_to_act(const Options& options) {
+    auto engine = TRY(settled(TRY(State::open(options.state)), options));
+    if (TRY(engine.recover())) note("what an earlier run had left unfinished was put in order first");
+    return engine;
+}
 
-void record(const Engine& engine, Event::Kind kind, std::string subject, std::string expected, std::string observed) {
-    Event event{kind, std::chrono::system_clock::now(), std::string(filter_control), std::move(subject), std::move(expected), std::move(observed), {}, {}};
+void record(const Engine& engine, Event::Kind kind, std::string subject, std::string expected, std::string observed, std::string control) {
+    Event event{kind, std::chrono::system_clock::now(), std::move(control), std::move(subject), std::move(expected), std::move(observed), {}, {}};
     if (const auto self = host::read_process(::getpid())) event.by = Actor{self->comm, self->pid, self->exe, self->loginuid};
     if (const auto done = engine.state().record(event); !done) note(fmt::format("the history lacks this: {}", done.error().text()));
 }

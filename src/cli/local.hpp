@@ -22,7 +22,7 @@ Or<Engine> open_to_look(const Options& options);
 Or<Engine> open_to_act(const Options& options);
 
 /// Appends to the history what this process did. That it could not is worth a note, not a failure: the deed is done.
-void record(const Engine& engine, Event::Kind kind, std::string subject, std::string expected, std::string observed);
+void record(const Engine& engine, Event::Kind kind, std::string subject, std::string expected, std::string observed, std::string control = std::string(filter_control));
 
 /// Ends a trial whose time is over, and records that.
 Or<bool> settle(Engine& engine);

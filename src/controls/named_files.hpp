@@ -38,6 +38,7 @@ struct FileContext {
 
 /// A finding about a file, placed where the file is named.
 Finding file_finding(const NamedFile& file, std::string expected, std::string observed, std::string remedy);
+Finding file_finding(const NamedFile& file, std::string expected, std::string observed, Remedy remedy);
 
 /// A file that was not reached: because the service could not reach it, it is not there, or we may not look.
 enum class Reach : std::uint8_t { reached, missing, barred, unknown };

@@ -82,6 +82,7 @@ public:
         file.path = mention.path;
         file.pattern = mention.pattern;
         file.named = mention.named;
+        file.trusted = mention.trusted;
         file.may_be_missing = mention.may_be_missing || !mention.pattern.empty();
         const auto reached = walker_.walk(file, mention.trusted ? nullptr : &server_.identity);
         if (holds_configuration(file.use) && !file.problem) read(file, reached, mention.trusted);
@@ -279,6 +280,7 @@ std::vector<RuledFile> read_ruled(const Walker& walker, const Policy& policy) {
         NamedFile pattern;
         pattern.written = pattern.path = rule.path;
         pattern.named = {rule.where.file, rule.where.line, rule.where.column, "path"};
+        pattern.trusted = true;
         auto paths = has_wildcards(rule.path) ? walker.expand(rule.path) : Result<std::vector<std::string>>({rule.path});
         if (!paths) {
             pattern.problem = paths.error();
@@ -306,8 +308,13 @@ Result<FileFacts> read_files(const Policy& policy, std::span<const Server> serve
         if (server.kind != Server::Kind::unit) continue;  // a container's files are the worker's to read; a stranger's names are nobody's
         if (!server.configured && server.configured.error().code == Code::missing && !server.process) continue;  // there is no such unit
         const auto own = walker_of(server, places);
-        if (own) facts.servers.push_back(gather_server(*own, facts.accounts, policy, server));
-        else facts.servers.push_back({.server = server.name, .version = server.version, .identity = server.identity, .files = {}, .left_out = {}, .problem = own.error()});
+        if (!own) {
+            facts.servers.push_back({.server = server.name, .version = server.version, .identity = server.identity, .files = {}, .left_out = {}, .problem = own.error()});
+            continue;
+        }
+        facts.servers.push_back(gather_server(*own, facts.accounts, policy, server));
+        if (own->moved())  // its names are not the host's
+            for (auto& file : facts.servers.back().files) file.trusted = false;
     }
     if (facts.servers.empty())
         if (auto usual = gather_usual(walker, facts.accounts, policy)) facts.servers.push_back(*std::move(usual));

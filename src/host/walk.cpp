@@ -133,7 +133,8 @@ struct Walker::Way {
 
 namespace {
 
-/// A sandbox (ProtectHome, PrivateTmp) hides what the server sees; the first process does not live in it.
+}  // namespace
+
 std::string host_root(const Places& places) {
     const auto namespace_of = [&](const std::string& process) {
         struct stat status {};
@@ -144,8 +145,6 @@ std::string host_root(const Places& places) {
     return own == 0 || theirs == 0 || own == theirs ? std::string() : fmt::format("{}/{}/root", places.proc, places.seen_from);
 }
 
-}  // namespace
-
 Result<Walker> Walker::open(const Places& places) {
     const auto outside = host_root(places);
     const std::string path = outside.empty() ? (places.root.empty() ? "/" : places.root) : outside + places.root;
@@ -154,6 +153,7 @@ Result<Walker> Walker::open(const Places& places) {
     if (!walker.root_) return fail_errno("open", path);
     walker.root_mount_ = TRY(status_of(walker.root_, path)).mount;
     walker.mounts_ = read_mounts(outside.empty() ? places.proc + "/self" : fmt::format("{}/{}", places.proc, places.seen_from));
+    walker.moved_ = !places.root.empty() && places.root != "/";
     return walker;
 }
 

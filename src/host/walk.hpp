@@ -23,6 +23,8 @@ public:
     Result<std::vector<std::string>> expand(const std::string& pattern, const Identity* as = nullptr) const;
 
     [[nodiscard]] const Mounts& mounts() const { return mounts_; }
+    /// Whether its root is another than that of the host.
+    [[nodiscard]] bool moved() const { return moved_; }
 
 private:
     struct Way;
@@ -31,6 +33,7 @@ private:
     [[nodiscard]] std::optional<std::string> hanging(std::uint64_t mount) const;
 
     Fd root_;
+    bool moved_ = false;
     std::uint64_t root_mount_ = 0;
     Mounts mounts_;
     mutable std::size_t listings_ = 0, entries_ = 0;  // so far: what a configuration can make us look at is bounded as a whole

@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "promwarden/apply.hpp"
+#include "filter.hpp"
 #include "start_guard.hpp"
 
 namespace promwarden {
 
 namespace {
 
-constexpr std::string_view filter_control = "network.packet-filter";
 constexpr std::uint16_t prometheus_port = 9090;
 
 /// The links of this moment, as the table has them: who follows them is the agent's business, and it may be a moment behind or not there.

@@ -1,28 +1,24 @@
 #include "start_guard.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <poll.h>
-#include <spawn.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
+
+#include "filter.hpp"
+#include "promwarden/program.hpp"
 
 namespace promwarden {
 
 namespace {
 
 constexpr std::string_view file_name = "promwarden-guard.conf";
-constexpr std::string_view filter_control = "network.packet-filter";
 constexpr const char* lasting = "/etc/systemd/system";
 constexpr const char* passing = "/run/systemd/system";  // until the next boot, at which the agent writes it again; exists only where systemd runs
 constexpr std::size_t largest = 64 << 10;
-constexpr int reload_milliseconds = 30'000;
 
 std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
@@ -41,24 +37,6 @@ Result<> make_open_directory(const std::string& path) {
     if (::mkdir(path.c_str(), 0755) != 0) return errno == EEXIST ? Result<>{} : fail_errno("make directory", path);
     const Fd made{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
     if (!made || ::fchmod(*made, 0755) != 0) return fail_errno("set mode of", path);
-    return {};
-}
-
-/// Over the manager's own socket, as systemctl does it for root: it answers before and without D-Bus.
-Result<> reload_units() {
-    std::array<const char*, 4> words{"systemctl", "--quiet", "daemon-reload", nullptr};
-    std::array<const char*, 2> environment{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", nullptr};
-    pid_t child = 0;
-    if (const int error = ::posix_spawn(&child, "/usr/bin/systemctl", nullptr, nullptr, const_cast<char**>(words.data()), const_cast<char**>(environment.data())); error != 0)
-        return fail_errno("run", "/usr/bin/systemctl", error);
-    const Fd handle{static_cast<int>(::syscall(SYS_pidfd_open, child, 0))};  // the libc of Debian 12 declares its own for C only
-    pollfd ended{*handle, POLLIN, 0};
-    const bool in_time = ::poll(&ended, 1, reload_milliseconds) == 1;
-    if (!in_time) ::kill(child, SIGKILL);
-    int status = 0;
-    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-    if (!in_time) return fail(Code::failed, "reload", "the service manager's units", fmt::format("no answer in {} ms", reload_milliseconds));
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return fail(Code::failed, "reload", "the service manager's units", "systemctl daemon-reload failed");
     return {};
 }
 
@@ -125,7 +103,7 @@ Result<bool> write_start_guards(const DropIns& from, const DropIns& to) {
             ::rmdir(directory.c_str());  // stays where somebody else has a file in it
         }
     }
-    TRY(reload_units());
+    TRY(program::reload_units());
     return true;
 }
 

@@ -98,6 +98,12 @@ Result<std::vector<std::uint16_t>> State::guarded_ports() const {
     return ports;
 }
 
+Result<unsigned> State::accepted_number() const {
+    if (!TRY(read_if_there(path("accepted"), largest_policy))) return 0U;
+    const auto names = TRY(earlier());
+    return names.empty() ? 1U : static_cast<unsigned>(std::atoi(names.back().c_str())) + 1;
+}
+
 Result<std::vector<std::string>> State::earlier() const { return list_trusted_directory(path("earlier"), ".policy"); }
 
 Result<> State::accept(const Candidate& candidate) const {
@@ -107,7 +113,7 @@ Result<> State::accept(const Candidate& candidate) const {
     auto names = TRY(earlier());
     if (before) {
         // Its number is one more than the last; what falls off the end is gone for good.
-        const int number = names.empty() ? 1 : std::atoi(names.back().c_str()) + 1;
+        const auto number = TRY(accepted_number());
         TRY(publish_file(path(fmt::format("earlier/{:08}.policy", number)), *before, 0600));
         while (names.size() >= most_kept) {
             TRY(remove_file(path("earlier/" + names.front())));

@@ -1,8 +1,6 @@
 // What the parts of this room share.
 #pragma once
 
-#include <csignal>
-
 #include "promwarden/rotation.hpp"
 
 namespace promwarden::rotation {
@@ -106,42 +104,5 @@ private:
 
 /// Writes the bundles where they are not what they should be, and reads them back.
 Result<bool> publish_bundles(const Places& places, const Policy& policy, const std::string& pem);
-
-/// A program that closes its input early must not end us.
-class NoBrokenPipe {
-public:
-    NoBrokenPipe() {
-        struct sigaction ignore {};
-        ignore.sa_handler = SIG_IGN;
-        ::sigaction(SIGPIPE, &ignore, &before_);
-    }
-    ~NoBrokenPipe() { ::sigaction(SIGPIPE, &before_, nullptr); }
-    NoBrokenPipe(const NoBrokenPipe&) = delete;
-    NoBrokenPipe& operator=(const NoBrokenPipe&) = delete;
-
-private:
-    struct sigaction before_ {};
-};
-
-/// A program with a bounded time and a bounded answer, as another user where `user` says so, with nothing of ours but its three descriptors.
-struct Program {
-    std::vector<std::string> words;
-    std::string input;
-    std::string user;  // "": as we are
-    std::vector<std::string> environment;
-    std::string directory = "/";
-    std::string keeps;  // in a unit: the name of a directory of its own, below /var/lib/promwarden-issuer
-    std::chrono::seconds time{30};
-    std::size_t most = 1 << 20;  // bytes of its output
-};
-struct Ended {
-    int status = 0;
-    std::string output, errors;
-};
-Result<Ended> run(const Program& program);
-/// The same in a transient unit of the service manager, which lends it a user of its own. Code::unsupported where there is no service manager.
-Result<Ended> run_in_unit(const Program& program, const std::string& name);
-/// Has the service manager do "ReloadUnit" or "RestartUnit", and waits until it is done.
-Result<> ask_for_unit(const char* method, const std::string& unit);
 
 }  // namespace promwarden::rotation

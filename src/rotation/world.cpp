@@ -1,6 +1,5 @@
 // This host, as rotation needs it: its clock, its programs, its issuers.
 
-#include <algorithm>
 #include <cstdlib>
 
 #include <fmt/format.h>
@@ -9,16 +8,17 @@
 #include <sys/timex.h>
 #include <sys/utsname.h>
 #include <systemd/sd-bus.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "parts.hpp"
+#include "promwarden/program.hpp"
 
 namespace promwarden::rotation {
 
 namespace {
 
 using namespace std::chrono_literals;
+using program::Program;
 
 constexpr auto issuer_time = 5min;
 constexpr std::string_view promtool = "/usr/bin/promtool";
@@ -43,25 +43,12 @@ bool synchronised(bool may_wait) {
 
 bool installed(std::string_view program) { return ::access(std::string(program).c_str(), X_OK) == 0; }
 
-Result<Ended> run_somewhere(const Program& program, const std::string& unit) {
-    if (::sd_booted() > 0) return run_in_unit(program, unit);
-    return run(program);
-}
-
-/// What a program said, without what a terminal would obey.
-std::string said(const Ended& ended) {
-    auto text = ended.errors.empty() ? ended.output : ended.errors;
-    if (text.size() > 400) text.erase(0, text.size() - 400);
-    std::ranges::replace_if(text, [](char c) { return c < 0x20 || c == 0x7f; }, ' ');
-    return text;
-}
-
 Result<> check_web_config(const std::string& path) {
     Program check;
     check.words = {std::string(promtool), "check", "web-config", path};
     check.user = "prometheus";  // who must be able to read what it names
-    const auto ended = TRY(run_somewhere(check, "promwarden-check"));
-    if (ended.status != 0) return fail(Code::invalid, "check", path, said(ended));
+    const auto ended = TRY(program::run_somewhere(check, "promwarden-check"));
+    if (ended.status != 0) return fail(Code::invalid, "check", path, program::said(ended));
     return {};
 }
 
@@ -76,43 +63,43 @@ bool nginx_runs() {
 /// Checked: nginx keeps what it has where the new configuration would not load.
 Result<> reload_nginx() {
     if (!nginx_runs()) return {};
-    if (::sd_booted() > 0) return ask_for_unit("ReloadUnit", "nginx.service");
+    if (program::manager_runs()) return program::reload_unit("nginx.service");
     Program check;
     check.words = {std::string(nginx), "-t", "-q"};
-    const auto checked = TRY(run(check));
-    if (checked.status != 0) return fail(Code::invalid, "check", "nginx's configuration", said(checked));
+    const auto checked = TRY(program::run(check));
+    if (checked.status != 0) return fail(Code::invalid, "check", "nginx's configuration", program::said(checked));
     Program reload;
     reload.words = {std::string(nginx), "-s", "reload"};
-    const auto reloaded = TRY(run(reload));
-    if (reloaded.status != 0) return fail(Code::failed, "reload", "nginx", said(reloaded));
+    const auto reloaded = TRY(program::run(reload));
+    if (reloaded.status != 0) return fail(Code::failed, "reload", "nginx", program::said(reloaded));
     return {};
 }
 
 Result<std::string> run_issuer(const TlsPolicy::Issuer& issuer, const std::string& request) {
-    Program program;
-    program.words = issuer.command;
-    program.input = request;
-    program.time = issuer_time;
-    program.keeps = issuer.name;
-    program.environment = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "PROMWARDEN_ISSUER=" + issuer.name};
-    if (::sd_booted() <= 0) {
-        program.user = ::getpwnam(std::string(issuer_account).c_str()) != nullptr ? issuer_account : "nobody";
-        const auto* account = ::getpwnam(program.user.c_str());
-        program.directory = "/var/lib/promwarden-issuer/" + issuer.name;
+    Program command;
+    command.words = issuer.command;
+    command.input = request;
+    command.time = issuer_time;
+    command.keeps = issuer.name;
+    command.environment = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "PROMWARDEN_ISSUER=" + issuer.name};
+    if (!program::manager_runs()) {
+        command.user = ::getpwnam(std::string(issuer_account).c_str()) != nullptr ? issuer_account : "nobody";
+        const auto* account = ::getpwnam(command.user.c_str());
+        command.directory = "/var/lib/promwarden-issuer/" + issuer.name;
         TRY(make_directory("/var/lib/promwarden-issuer", 0755));
-        TRY(make_directory(program.directory, 0700));
-        if (account != nullptr && ::geteuid() == 0 && ::lchown(program.directory.c_str(), account->pw_uid, account->pw_gid) != 0) return fail_errno("set owner of", program.directory);
-        program.environment.push_back("STATE_DIRECTORY=" + program.directory);
-        program.environment.push_back("HOME=" + program.directory);
+        TRY(make_directory(command.directory, 0700));
+        if (account != nullptr && ::geteuid() == 0 && ::lchown(command.directory.c_str(), account->pw_uid, account->pw_gid) != 0) return fail_errno("set owner of", command.directory);
+        command.environment.push_back("STATE_DIRECTORY=" + command.directory);
+        command.environment.push_back("HOME=" + command.directory);
     }
-    const auto ended = TRY(run_somewhere(program, "promwarden-issuer-" + issuer.name));
-    if (ended.status != 0) return fail(Code::failed, "run issuer", issuer.name, fmt::format("it ended with status {}: {}", ended.status, said(ended)));
+    const auto ended = TRY(program::run_somewhere(command, "promwarden-issuer-" + issuer.name));
+    if (ended.status != 0) return fail(Code::failed, "run issuer", issuer.name, fmt::format("it ended with status {}: {}", ended.status, program::said(ended)));
     return ended.output;
 }
 
 }  // namespace
 
-Result<> restart_unit(const std::string& unit) { return ask_for_unit("RestartUnit", unit); }
+Result<> restart_unit(const std::string& unit) { return program::restart_unit(unit); }
 
 Places places_of(const Policy& policy, std::string state) {
     Places places;

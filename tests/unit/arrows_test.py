@@ -17,22 +17,24 @@ ALLOWED = {
     "host": VALUES | READERS,
     "controls": VALUES | READERS,
     "probe": VALUES,
+    "program": {"base"},
     "metrics": {"base", "varlink"},
-    "rotation": VALUES | READERS,
-    "plan": VALUES | READERS | {"host", "controls", "probe", "rotation"},
+    "rotation": VALUES | READERS | {"program"},
+    "plan": VALUES | READERS | {"host", "controls", "probe", "program", "rotation"},
     "render": VALUES | {"controls", "plan"},
-    "agent": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink"},
-    "cli": VALUES | READERS | {"host", "controls", "plan", "probe", "render", "rotation", "varlink", "agent"},
-    "bin": VALUES | READERS | {"host", "controls", "metrics", "plan", "probe", "render", "rotation", "varlink", "agent", "cli"},
+    "agent": VALUES | READERS | {"host", "controls", "plan", "probe", "program", "render", "rotation", "varlink"},
+    "cli": VALUES | READERS | {"host", "controls", "plan", "probe", "program", "render", "rotation", "varlink", "agent"},
+    "bin": VALUES | READERS | {"host", "controls", "metrics", "plan", "probe", "program", "render", "rotation", "varlink", "agent", "cli"},
 }
 # A public header is called like its room, except these.
 HEADER_OF = {
-    **dict.fromkeys(["certificate", "files", "live", "process", "proxy", "ruleset", "server"], "facts"),
+    **dict.fromkeys(["access", "certificate", "files", "live", "process", "proxy", "ruleset", "server"], "facts"),
     **dict.fromkeys(["flags", "template", "unit"], "prometheus"),
-    **dict.fromkeys(["event", "apply", "state"], "plan"),
+    **dict.fromkeys(["event", "apply", "make", "state"], "plan"),
     **dict.fromkeys(["deployment", "lint", "site"], "controls"),
     "address": "base",
     "audit_log": "nginx",
+    "diff": "base",
     "http": "varlink",
 }
 

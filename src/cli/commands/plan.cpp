@@ -1,8 +1,10 @@
 // plan — what stands between the policy on disk and the host. Root looks for itself; a member of the agent's group asks the agent.
 
 #include <algorithm>
+#include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "agent.hpp"
@@ -16,14 +18,16 @@ namespace {
 Or<Plan> plan_here(const Options& options, bool agent_runs, std::string& remark) {
     const auto candidate = TRY(load_policy(options.policy));
     auto engine = TRY(open_to_look(options));
-    auto facts = engine.observe_for_apply(candidate.policy);
+    auto facts = engine.observe_for_apply(candidate.policy, options.only);
     if (agent_runs) facts.links_watched = true;  // as the agent, who would apply this, follows them
     if (!facts.firewall) return std::unexpected(Failure(facts.firewall.error()));
     if (!facts.links) return std::unexpected(Failure(facts.links.error()));
-    const auto mode = candidate.policy.mode_of(filter_control);
-    auto plan = Engine::plan(candidate.policy, facts);
+    auto plan = Engine::plan(candidate.policy, facts, options.only);
     std::erase_if(plan.changes, [&](const Change& change) { return candidate.policy.mode_of(change.control) == Mode::off; });
-    if (mode == Mode::audit && !plan.empty()) remark = fmt::format("{} is in mode audit: apply leaves this as it is\n", filter_control);
+    std::set<std::string> audited;
+    for (const auto& change : plan.changes)
+        if (candidate.policy.mode_of(change.control) == Mode::audit) audited.insert(change.control);
+    if (!audited.empty()) remark = fmt::format("In mode audit, so an apply leaves this as it is: {}\n", fmt::join(audited, ", "));
     return plan;
 }
 

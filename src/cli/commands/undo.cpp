@@ -16,9 +16,8 @@ Or<Plan> undo_here(const Options& options) {
     auto plan = engine.undo(options.all);
     if (!plan && plan.error().code == Code::missing) return failure(Exit::usage, plan.error().text());
     if (!plan) return std::unexpected(Failure(plan.error()));
-    if (!plan->empty())
-        record(engine, Event::Kind::undo, std::string(guarded_table), options.all ? "what was there before the first apply" : "what was there before the last apply",
-               plan->changes.front().summary);
+    for (const auto& change : plan->changes)
+        record(engine, Event::Kind::undo, change.subject, options.all ? "what was there before the first apply" : "what was there before the last apply", change.summary, change.control);
     return *std::move(plan);
 }
 

@@ -8,7 +8,7 @@
 
 #include "parts.hpp"
 
-namespace promwarden::rotation {
+namespace promwarden::program {
 
 namespace {
 
@@ -157,8 +157,10 @@ bool drain(Fd& from, std::string& into, std::size_t most) {
 
 }  // namespace
 
-Result<> ask_for_unit(const char* method, const std::string& unit) {
-    const std::string action = method == std::string_view("RestartUnit") ? "restart" : "reload";
+namespace {
+
+/// A job for a unit, until it is done.
+Result<> do_job(const char* method, const char* action, const std::string& unit, std::chrono::seconds patience) {
     sd_bus* opened = nullptr;
     if (const int error = ::sd_bus_open_system(&opened); error < 0) return fail(Code::unsupported, action, unit, "no service manager answers");
     const Bus bus(opened);
@@ -176,14 +178,21 @@ Result<> ask_for_unit(const char* method, const std::string& unit) {
     const char* path = nullptr;
     if (error < 0 || ::sd_bus_message_read(answer.get(), "o", &path) < 0) return fail(Code::failed, action, unit, text);
     job.path = path;
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    const auto until = std::chrono::steady_clock::now() + patience;
     while (job.result.empty() && std::chrono::steady_clock::now() < until) {
         while (::sd_bus_process(bus.get(), nullptr) > 0) {}
         if (job.result.empty()) ::sd_bus_wait(bus.get(), 100'000);
     }
-    if (job.result != "done") return fail(Code::failed, action, unit, job.result.empty() ? "it takes too long" : "it refused; its journal says why");
+    if (job.result != "done") return fail(Code::failed, action, unit, job.result.empty() ? "it takes too long" : "it failed; the journal of the unit says why");
     return {};
 }
+
+}  // namespace
+
+Result<> reload_unit(const std::string& unit) { return do_job("ReloadUnit", "reload", unit, std::chrono::seconds(30)); }
+
+/// A server may take its time to stop (its unit says how much) and to start (replaying its log).
+Result<> restart_unit(const std::string& unit) { return do_job("RestartUnit", "restart", unit, std::chrono::minutes(3)); }
 
 Result<Ended> run_in_unit(const Program& program, const std::string& name) {
     TRY(trusted_stamp(program.words.front()));
@@ -231,4 +240,4 @@ Result<Ended> run_in_unit(const Program& program, const std::string& name) {
     return ended;
 }
 
-}  // namespace promwarden::rotation
+}  // namespace promwarden::program

@@ -1,5 +1,7 @@
 // Programs that are not ours, run with a bounded time and a bounded answer, as somebody who owns nothing of ours.
 
+#include <algorithm>
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
@@ -9,11 +11,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "parts.hpp"
 
-namespace promwarden::rotation {
+namespace promwarden::program {
 
 namespace {
 
@@ -138,4 +141,15 @@ Result<Ended> run(const Program& program) {
     return ended;
 }
 
-}  // namespace promwarden::rotation
+Result<Ended> run_somewhere(const Program& program, const std::string& unit) { return manager_runs() ? run_in_unit(program, unit) : run(program); }
+
+bool manager_runs() { return ::sd_booted() > 0; }
+
+std::string said(const Ended& ended) {
+    auto text = ended.errors.empty() ? ended.output : ended.errors;
+    if (text.size() > 400) text.erase(0, text.size() - 400);
+    std::ranges::replace_if(text, [](char c) { return c < 0x20 || c == 0x7f; }, ' ');
+    return text;
+}
+
+}  // namespace promwarden::program

@@ -1,0 +1,15 @@
+// From findings to changes. One file for each family of changes.
+#pragma once
+
+#include "promwarden/controls.hpp"
+#include "promwarden/plan.hpp"
+
+namespace promwarden {
+
+/// The controls that an apply can do something about besides loading rules, among these (none named: all).
+std::vector<std::string> enforceable(std::span<const std::string> only);
+
+/// Adds what the report's failing controls ask for. Pure.
+void plan_remedies(const Policy& policy, const Facts& facts, const Report& report, Plan& plan);
+
+}  // namespace promwarden
