@@ -74,7 +74,7 @@ public:
     Facts observe_for_apply(const Policy& policy, std::span<const std::string> only = {});
     /// What stands between these facts and the policy, as far as these controls go (empty: all). Pure.
     static Plan plan(const Policy& policy, const Facts& facts, std::span<const std::string> only = {});
-    /// Those changes of a plan that are to be made to files and services: of controls that are enforced. Pure.
+    /// Those changes of a plan that are to be made to files and services: of controls that are enforced, and within what this process may do.
     static std::vector<Change> work_of(const Policy& policy, const Plan& plan);
 
     // ---- acting; each takes the lock of the state

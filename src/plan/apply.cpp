@@ -7,6 +7,8 @@
 #include <ranges>
 
 #include <fmt/format.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
 
 #include "certificates.hpp"
 #include "filter.hpp"
@@ -27,6 +29,12 @@ std::vector<PortRange> prometheus_ports(const Policy& policy) {
     for (const auto& endpoint : listen)
         if (std::ranges::any_of(ports, [&](PortRange range) { return range.first <= endpoint.port && endpoint.port <= range.last; })) own.push_back({endpoint.port, endpoint.port});
     return own;
+}
+
+/// In its sandbox the agent may take permissions, not give owners: such a change stays a finding, with the command that makes it.
+bool beyond_us(const Change& change) {
+    const auto* set = std::get_if<SetAccess>(&change.deed);
+    return set != nullptr && (set->before.owner != set->after.owner || set->before.group != set->after.group) && ::prctl(PR_CAPBSET_READ, CAP_CHOWN) != 1;
 }
 
 /// Whether these controls include one that the ruleset enforces.
@@ -70,7 +78,7 @@ Plan Engine::plan(const Policy& policy, const Facts& facts, std::span<const std:
 
 std::vector<Change> Engine::work_of(const Policy& policy, const Plan& plan) {
     std::vector<Change> work;
-    std::ranges::copy_if(plan.changes, std::back_inserter(work), [&](const Change& change) { return !std::holds_alternative<std::monostate>(change.deed) && policy.mode_of(change.control) == Mode::enforce; });
+    std::ranges::copy_if(plan.changes, std::back_inserter(work), [&](const Change& change) { return !std::holds_alternative<std::monostate>(change.deed) && policy.mode_of(change.control) == Mode::enforce && !beyond_us(change); });
     return work;
 }
 
@@ -105,6 +113,7 @@ Result<Applying> Engine::begin_apply(const Candidate& candidate, const ApplyRequ
     if (!facts.firewall) return std::unexpected(facts.firewall.error());
     auto& plan = applying.plan = Engine::plan(policy, facts, request.only);
     TRY(refuse(candidate, request, facts, plan));
+    std::erase_if(plan.changes, beyond_us);
     applying.work = work_of(policy, plan);
     const bool loads = asks_for_ruleset(request.only) && policy.mode_of(filter_control) == Mode::enforce;
     if (!loads && applying.work.empty()) return applying;  // audit: say it, leave it
