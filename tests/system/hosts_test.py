@@ -99,7 +99,7 @@ class Hosts(unittest.TestCase):
         made.boot()
         made.do("sh", "-c", "iptables -t nat -N DOCKER && iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER && "
                 "iptables -t nat -A DOCKER -p tcp --dport 8080 -j REDIRECT --to-ports 9090 && iptables -A FORWARD -j ACCEPT && iptables -I INPUT -j ACCEPT")
-        self.assertEqual(made.answers("untrusted", 8080), 200)
+        wait_until(lambda: made.answers("untrusted", 8080) == 200, "the published port answers a stranger")
         made.apply()
         self.guarded(made)
         self.assertEqual(made.answers("untrusted", 8080), 0)
