@@ -330,12 +330,12 @@ class Evaluator(unittest.TestCase):
         return path
 
     def valid(self, path):
-        done = subprocess.run([self.nginx, "-t", "-c", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20)
+        done = subprocess.run([self.nginx, "-t", "-c", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         return done.returncode == 0, done.stdout
 
     def start(self, path, listeners):
         process = subprocess.Popen([self.nginx, "-c", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while listeners and time.monotonic() < deadline:
             address, port = listeners[0].rsplit(":", 1)
             with socket.socket() as probe:
