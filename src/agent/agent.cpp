@@ -287,15 +287,6 @@ void Agent::take(Candidate candidate, ApplyRequest request, std::function<void(R
     }
     engine_.set_links_watched(true);
     const bool ownership_changed = choose_ownership(&candidate.policy);
-    const bool trial = request.confirm_within.has_value();
-    auto plan = engine_.apply(candidate, request);
-    if (plan) {
-        in_force_ = std::move(candidate);
-        on_disk_ = in_force_;
-        accept_pending_ = request.accept_later && !trial;
-        if (trial)  // before anybody is told: its end is ours to see, whatever comes between
-            if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
-    } else {
     auto applying = engine_.begin_apply(candidate, request);
     if (!applying) {
         choose_ownership(policy_in_force());  // refused, or undone
@@ -312,12 +303,14 @@ void Agent::take(Candidate candidate, ApplyRequest request, std::function<void(R
 }
 
 void Agent::finish_taking(Applying applying, Result<> worked, const std::function<void(Result<Plan>)>& then) {
-    const bool later = applying.request.accept_later && !applying.request.confirm_within;
+    const bool trial = applying.request.confirm_within.has_value(), later = applying.request.accept_later && !trial;
     auto plan = engine_.finish_apply(std::move(applying), std::move(worked));
     hopeless_.clear();
     report_.reset();
     if (plan) {
         accept_pending_ = later;
+        if (trial)  // before anybody is told: its end is ours to see, whatever comes between
+            if (const auto watched = watch_trial(); !watched) log_problem(watched.error().text());
         accept_soon();
     } else {
         return_to_accepted();

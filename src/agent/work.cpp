@@ -106,7 +106,9 @@ void Agent::watch_files(const Facts& facts) {
         files_source_.reset(source);
     }
     if (!facts.files) return;
-    const auto root = host::host_root({.seen_from = 1});
+    host::Places places;
+    places.seen_from = 1;
+    const auto root = host::host_root(places);
     const auto watch = [&](const NamedFile& file) {
         if (!file.trusted) return;  // somebody else chose the name
         for (const auto& step : file.steps) {

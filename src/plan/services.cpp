@@ -167,7 +167,9 @@ Result<> take_up(const Policy& policy, const probe::ClientOptions& options, Effe
 
 Services host_services(const Policy& policy, const probe::ClientOptions& options, bool confined) {
     Services services;
-    const auto root = host::host_root({.seen_from = confined ? 1 : 0});
+    host::Places places;
+    places.seen_from = confined ? 1 : 0;
+    const auto root = host::host_root(places);
     services.ground = {root.empty() ? "/" : root, judge_file};
     services.take_up = [&policy, options](Effect effect, std::span<const Change>) { return take_up(policy, options, effect); };
     return services;
