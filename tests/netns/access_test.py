@@ -274,7 +274,7 @@ class Access(unittest.TestCase):
         self.assertIsNone(self.prometheus.poll(), "somebody stopped Prometheus")
 
     def log(self):
-        with open(f"{self.directory}/promwarden_access.log") as file:
+        with open(f"{self.directory}/promwarden_access.log", encoding="utf-8", errors="replace") as file:  # clients send other bytes, too
             return [json.loads(line) for line in file]
 
     def test_passwords(self):

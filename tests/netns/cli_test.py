@@ -237,7 +237,7 @@ class Acting(CommandTest):
         self.write_policy(POLICY + '\n[controls]\n"network.packet-filter" = "audit"\n')
         done = self.command("apply", status=1)
         self.assertIn("+ element", done.stdout)
-        self.assertIn("nothing was changed", done.stderr)
+        self.assertIn("In mode audit, so left as it is", done.stdout)
         self.assertEqual(self.ruleset(), "")
 
     def test_a_stranger_on_the_port_is_named(self):
