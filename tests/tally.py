@@ -107,8 +107,8 @@ def meson(build: str) -> list[Program]:
 
 
 def files(paths: list[str]) -> list[Program]:
-    unittest = [sys.executable, "-m", "unittest", "discover", "-v"]
-    return [Program(f"{path.parent.name}/{path.stem}", [*unittest, "-s", str(path.parent), "-p", path.name] if path.suffix == ".py" else [str(path)]) for path in map(Path, paths)]
+    """Each as a program of its own: some make namespaces for themselves before they do anything."""
+    return [Program(f"{path.parent.name}/{path.stem}", [sys.executable, str(path), "-v"] if path.suffix == ".py" else [str(path)]) for path in map(Path, paths)]
 
 
 def main() -> None:

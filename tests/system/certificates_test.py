@@ -78,7 +78,7 @@ class Certificates(unittest.TestCase):
         (root / "etc/prometheus/web.yml").write_text("# theirs\n", encoding="utf-8")
         program = root / "usr/bin/prometheus"
         program.write_bytes(program.read_bytes().replace(b"go1.19.8", b"go1.23.8"))
-        policy = POLICY.replace("[[tls.certificate]]", '[tls]\nclient_auth = "require"\n[[tls.certificate]]', 1)
+        policy = POLICY.partition('[[tls.certificate]]\nname = "other"')[0].replace("[[tls.certificate]]", '[tls]\nclient_auth = "require"\n[[tls.certificate]]', 1)
         write = lambda restart: (root / "etc/promwarden/policy.toml").write_text(policy.replace("[prometheus]", f'[prometheus]\nrestart = "{restart}"'), encoding="utf-8")
         write("when-needed")
         host.boot()

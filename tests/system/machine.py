@@ -141,7 +141,7 @@ def package():
     """The .deb of the build under test: PROMWARDEN_DEB, or what PROMWARDEN_BUILD holds, packaged once."""
     if given := os.environ.get("PROMWARDEN_DEB"):
         return Path(given)
-    programs = sorted((BUILD / "src/bin").glob("promwarden*[!p]"))
+    programs = sorted(path for path in (BUILD / "src/bin").glob("promwarden*") if path.is_file())
     if not programs:
         raise RuntimeError(f"{BUILD} holds no programs (PROMWARDEN_BUILD names the build directory)")
     with locked("package"):

@@ -15,7 +15,8 @@ namespace promwarden::cli {
 
 namespace {
 
-Or<Plan> plan_here(const Options& options, bool agent_runs, std::string& remark) {
+/// `audited` gets the controls whose changes an apply only prints.
+Or<Plan> plan_here(const Options& options, bool agent_runs, std::set<std::string>& audited) {
     const auto candidate = TRY(load_policy(options.policy));
     auto engine = TRY(open_to_look(options));
     auto facts = engine.observe_for_apply(candidate.policy, options.only);
@@ -24,10 +25,8 @@ Or<Plan> plan_here(const Options& options, bool agent_runs, std::string& remark)
     if (!facts.links) return std::unexpected(Failure(facts.links.error()));
     auto plan = Engine::plan(candidate.policy, facts, options.only);
     std::erase_if(plan.changes, [&](const Change& change) { return candidate.policy.mode_of(change.control) == Mode::off; });
-    std::set<std::string> audited;
     for (const auto& change : plan.changes)
         if (candidate.policy.mode_of(change.control) == Mode::audit) audited.insert(change.control);
-    if (!audited.empty()) remark = fmt::format("In mode audit, so an apply leaves this as it is: {}\n", fmt::join(audited, ", "));
     return plan;
 }
 
@@ -36,12 +35,13 @@ Or<Plan> plan_here(const Options& options, bool agent_runs, std::string& remark)
 Outcome plan(const Options& options) {
     auto agent = Agent::find(options);
     const bool agent_runs = agent && *agent;
-    std::string remark;
-    auto plan = is_root() || !agent_runs || options.policy_given ? TRY(plan_here(options, agent_runs, remark))
+    std::set<std::string> audited;
+    auto plan = is_root() || !agent_runs || options.policy_given ? TRY(plan_here(options, agent_runs, audited))
                                                                  : TRY(plan_in((*agent)->call("Plan", Json::object())));
     if (!options.only.empty())
         std::erase_if(plan.changes, [&](const Change& change) { return std::ranges::find(options.only, change.control) == options.only.end(); });
-    TRY(show(options, plan, remark));
+    TRY(show(options, plan, audited.empty() ? "" : fmt::format("In mode audit, so an apply leaves this as it is: {}\n", fmt::join(audited, ", "))));
+    std::erase_if(plan.changes, [&](const Change& change) { return audited.contains(change.control); });
     return exit_of(plan, options.fail_on);
 }
 
