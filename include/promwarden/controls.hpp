@@ -94,13 +94,6 @@ struct Control {
     std::string_view verified_by;
     std::string_view references;
     Part needs;
-    /// Whether an apply can do something about it besides loading rules and rotating certificates.
-    [[nodiscard]] constexpr bool has_remedies() const {
-        for (const std::string_view way : {"chmod", "drop-in", "web.yml", "site", "rule file", "migrate", "config edit"})
-            if (enforced_by.contains(way)) return true;
-        return false;
-    }
-
     Decide decide;  // null: this version does not decide it yet, and no report mentions it
 };
 

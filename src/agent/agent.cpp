@@ -157,7 +157,9 @@ Result<> Agent::watch_signals() {
                     log_problem(to_text(candidate.error().front(), false) + "; the policy in force stays");
                     return 0;
                 }
-                self.take(*std::move(candidate), {}, [](const Result<Plan>& taken) {
+                ApplyRequest request;
+                request.only = {std::string(filter_control)};  // the table at once; files a moment later
+                self.take(*std::move(candidate), request, [](const Result<Plan>& taken) {
                     if (!taken) log_problem(taken.error().text() + "; the policy in force stays");
                 });
                 return 0;
@@ -335,7 +337,7 @@ void Agent::accept_in_force() {
     follow_logins();
     arm_recheck();
     arm_certificates(0s);
-    schedule_repair();
+    if (!repair_pending_) once<&Agent::repair>(repair_source_, live_settles, 100ms);
     end_live();
     once<&Agent::ask_live>(inquiry_timer_, live_settles, 100ms);
 }

@@ -202,6 +202,7 @@ void Agent::on_reload(Call call) {
     if (!candidate) return answer_error(call, candidate.error());
     ApplyRequest request;
     request.accept_later = true;
+    request.only = {"network.packet-filter"};  // the table at once; files a moment later
     request.caller = call.peer().pid;
     take(*std::move(candidate), request, [call = std::make_shared<Call>(std::move(call))](const Result<Plan>& plan) {
         if (!plan) return answer_error(*call, plan.error());

@@ -140,7 +140,7 @@ void Agent::on_files() {
 }
 
 void Agent::schedule_repair() {
-    if (repair_source_ && repair_pending_) return;
+    if (repair_pending_) return;
     repair_pending_ = true;
     once<&Agent::repair>(repair_source_, files_settle, 10ms);
 }
@@ -150,9 +150,11 @@ void Agent::repair() {
     repair_pending_ = false;
     if (!in_force_ || working_ || trial_) return;
     const auto& policy = in_force_->policy;
-    const auto facts = engine_.observe_for_apply(policy, enforced_by_work());
+    const auto controls = enforced_by_work();
+    if (controls.empty()) return;
+    const auto facts = engine_.observe_for_apply(policy, controls);
     watch_files(facts);
-    const auto plan = Engine::plan(policy, facts, enforced_by_work());
+    const auto plan = Engine::plan(policy, facts, controls);
     auto changes = Engine::work_of(policy, plan);
     std::erase_if(changes, [](const Change& change) { return change.effect == Effect::restart; });  // a restart is an administrator's to ask for
     if (changes.empty() || changes == hopeless_) return;
@@ -176,8 +178,8 @@ void Agent::repair() {
 std::vector<std::string> Agent::enforced_by_work() const {
     std::vector<std::string> ids;
     for (const auto& control : catalogue())
-        if (control.decide != nullptr && control.has_remedies() && in_force_->policy.mode_of(control.id) == Mode::enforce) ids.emplace_back(control.id);
-    return ids.empty() ? std::vector<std::string>{"config.permissions"} : ids;
+        if (control.decide != nullptr && control.enforced_by.contains("chmod") && in_force_->policy.mode_of(control.id) == Mode::enforce) ids.emplace_back(control.id);
+    return ids;
 }
 
 Event Agent::event_of(Event::Kind kind, const Change& change, std::string observed) const {

@@ -56,7 +56,7 @@ void plan_remedies(const Policy& policy, const Facts& facts, const Report& repor
 std::vector<std::string> enforceable(std::span<const std::string> only) {
     std::vector<std::string> ids;
     for (const auto& control : catalogue())
-        if (control.decide != nullptr && control.has_remedies() && (only.empty() || std::ranges::find(only, control.id) != only.end())) ids.emplace_back(control.id);
+        if (control.decide != nullptr && control.enforced_by.contains("chmod") && (only.empty() || std::ranges::find(only, control.id) != only.end())) ids.emplace_back(control.id);
     return ids;
 }
 
