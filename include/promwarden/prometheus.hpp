@@ -158,6 +158,26 @@ enum class Value : std::uint8_t {
     named,       // name → mapping of `shape`
 };
 
+enum class Form : std::uint8_t {
+    word,          // one scalar
+    words,         // a list of scalars
+    boolean,       // true or false, without quotes
+    count,         // a number without quotes, not negative
+    number,        // a number without quotes
+    size,          // bytes with their unit: 10MB
+    url,           // one that Go parses
+    http_url,      // with scheme and host
+    rule_paths,    // every "*" in the last part
+    target_paths,  // the same, and it ends with .json, .yml or .yaml
+    rooted_paths,  // each begins with "/"
+};
+struct Demand {
+    Shape in;  // any: wherever that key stands
+    std::string_view key;
+    Form form = Form::word;
+    std::string_view choices = {};  // "TLS12|TLS13": the only values; "": any
+};
+
 struct Key {
     Shape in;
     std::string_view name;
@@ -166,6 +186,7 @@ struct Key {
     std::string_view twin = {};  // of a secret: the key that takes a file instead
     Version since = 0;           // 0: before 2.42
     Version until = 0;           // the first version that no longer knows it; 0: still there
+    const Demand* demand = nullptr;
 };
 
 /// The key in that shape or in the HTTP client block that the shape includes.
@@ -177,6 +198,22 @@ const Key* find_home(std::string_view name);
 std::string_view to_text(Shape shape);
 /// Shapes that grow with every release: only a near miss of a known key is called unknown.
 bool grows(Shape shape);
+
+// ---- what settings must be together ---------------------------------------------------------------------------------
+
+/// Lists of keys are written "a|b".
+struct Need {
+    Shape in;
+    std::string_view keys;         // one of them has to be there, and say something
+    std::string_view when = {};    // only where one of these is there
+    std::string_view unless = {};  // not where one of these is there
+};
+std::span<const Need> all_needs();
+struct Exclusion {
+    Shape in;  // http: every shape that includes that block
+    std::string_view keys;  // at most one of them
+};
+std::span<const Exclusion> all_exclusions();
 
 // ---- files that a document names ------------------------------------------------------------------------------------
 

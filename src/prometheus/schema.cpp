@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "demands.hpp"
 #include "promwarden/prometheus.hpp"
 
 namespace promwarden::prometheus {
@@ -267,6 +268,8 @@ const Rows& rows() {
         for (const auto& each : forms)
             if (each.http && each.shape != S::http)
                 for (const auto& key : of(S::http)) of(each.shape).push_back(key);
+        for (auto& each : by_shape)
+            for (auto& key : each) key.demand = find_demand(key);
         return by_shape;
     }();
     return all;

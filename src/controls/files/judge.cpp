@@ -77,6 +77,8 @@ void walk_document(const Document& document, const LintOptions& options, Verdict
     const Path root;
     const auto& node = *document.root;
     further_documents(walk);
+    if (document.kind == FileKind::prometheus && node.kind != Node::Kind::mapping && !node.null() && !document.templated)
+        refuse(walk, walk.place(root, node.at), "not a block of settings", "write the settings as `name: value`, each on a line of its own");
     if (node.kind == Node::Kind::sequence) {
         for (std::size_t i = 0; i < node.items.size(); ++i) walk.block(*node.items[i], item_shape(*node.items[i], document.kind), root[i], {});
         return;

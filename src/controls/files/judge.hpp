@@ -130,6 +130,12 @@ void block_rules(const Walk& walk, const Node& node, Shape shape, const Path& pa
 void top_rules(const Walk& walk, const Node& root, const Path& path);
 void not_yaml(Verdicts& verdicts, const Document& document);
 
+// demands.cpp: values and combinations that Prometheus refuses
+/// Whether it is there and says something.
+bool given(const Node& block, std::string_view key);
+void value_demands(const Walk& walk, const Entry& entry, const Key& key, const Path& path);
+void block_demands(const Walk& walk, const Node& block, Shape shape, const Path& path);
+
 // relabel.cpp
 void relabel_rules(const Walk& walk, const Node& rule, const Path& path);
 

@@ -75,39 +75,29 @@ std::optional<std::int64_t> duration_of(const Node& block, std::string_view key)
     return node == nullptr ? std::nullopt : duration(node->scalar());
 }
 
-bool given(const Node& block, std::string_view key) {
-    const auto* value = block.find(key);
-    return value != nullptr && !value->null();
+/// What a job or the global block says, else what stands for it.
+std::int64_t duration_or(const Node* block, std::string_view key, std::int64_t otherwise) {
+    const auto given = block == nullptr ? std::nullopt : duration_of(*block, key);
+    return given && *given > 0 ? *given : otherwise;
 }
 
-void at_most_one(const Walk& walk, const Node& block, const Path& path, std::initializer_list<std::string_view> keys) {
-    std::vector<std::string_view> present;
-    for (const auto key : keys)
-        if (given(block, key)) present.push_back(key);
-    if (present.size() < 2) return;
-    const auto* entry = block.entry(present[1]);
-    const Path at = path / present[1];
-    refuse(walk, walk.place(at, entry->at), fmt::format("both {} and {}", present[0], present[1]), fmt::format("keep one of them (line {})", in_file(walk.document, entry->at).line));
+/// A timeout that is said has to fit into the interval, which may be said elsewhere. null: what stands above this block is not in this file.
+void timeout_rules(const Walk& walk, const Node& block, const Path& path, const Node* above) {
+    const auto* timeout = block.entry("scrape_timeout");
+    const auto given = duration_of(block, "scrape_timeout");
+    const auto interval = duration_or(&block, "scrape_interval", above == nullptr ? 0 : duration_or(above, "scrape_interval", 60'000));
+    if (!given || interval == 0 || *given <= interval) return;
+    const Path at = path / "scrape_timeout";
+    refuse(walk, walk.place(at, timeout->at), "scrape_timeout is longer than scrape_interval", "make scrape_timeout at most scrape_interval");
 }
 
-void scrape_rules(const Walk& walk, const Node& block, const Path& path) {
-    if (!given(block, "job_name") && !walk.document.templated && !walk.document.repaired)
-        refuse(walk, walk.place(path, block.at), "a scrape configuration without job_name", "add `job_name: …`");
-    const auto interval = duration_of(block, "scrape_interval"), timeout = duration_of(block, "scrape_timeout");
-    if (interval && timeout && *timeout > *interval) {
-        const Path at = path / "scrape_timeout";
-        refuse(walk, walk.place(at, block.entry("scrape_timeout")->at), "scrape_timeout is longer than scrape_interval", "make scrape_timeout at most scrape_interval");
-    }
-    const auto* groups = block.find("static_configs");
-    if (groups == nullptr || given(block, "relabel_configs")) return;
-    for (std::size_t i = 0; i < groups->items.size(); ++i) {
-        const auto* targets = groups->items[i]->find("targets");
-        if (targets == nullptr) continue;
-        const Path list = path / "static_configs", group = list[i], names = group / "targets";
-        for (std::size_t j = 0; j < targets->items.size(); ++j)
-            if (const auto& target = *targets->items[j]; target.scalar().find('/') != std::string_view::npos && written(target) == Written::literal)
-                refuse(walk, walk.place(names[j], target.at), "a target with a slash", "write host:port here, the path under metrics_path and the scheme under scheme");
-    }
+/// Whoever relabels may know what to do with a URL.
+void target_rules(const Walk& walk, const Node& block, const Path& path) {
+    if (given(block, "relabel_configs")) return;
+    static_targets(block, path, [&](const Node& target, const Path& at) {
+        if (target.scalar().find('/') != std::string_view::npos && written(target) == Written::literal)
+            refuse(walk, walk.place(at, target.at), "a target with a slash", "write host:port here, the path under metrics_path and the scheme under scheme");
+    });
 }
 
 /// "512MB" in bytes, as Prometheus reads it: powers of 1024, the B is part of the unit.
@@ -146,13 +136,6 @@ void retention_rules(const Walk& walk, const Node& block, const Path& path) {
                            line_with(walk.place(at, time->at), "time: " + format_duration(*policy->data.retention_time)));
 }
 
-void rule_rules(const Walk& walk, const Node& block, const Path& path) {
-    if (walk.document.repaired) return;
-    at_most_one(walk, block, path, {"alert", "record"});
-    if (!given(block, "alert") && !given(block, "record")) refuse(walk, walk.place(path, block.at), "a rule that is neither alert nor record", "add `alert: NAME` or `record: NAME`");
-    if (!given(block, "expr")) refuse(walk, walk.place(path, block.at), "a rule without expr", "add `expr: …`");
-}
-
 /// What a value had to be and is not; "" where it is fine, or nobody can say before a template is filled in.
 std::string_view wrong_form(const Node& node, const Key& key) {
     using V = prometheus::Value;
@@ -173,7 +156,19 @@ void empty_items(const Walk& walk, const Node& node, const Key& key, const Path&
         if (node.items[i]->null()) refuse(walk, walk.place(path[i], node.items[i]->at), "an empty item", fmt::format("remove line {}, or put its settings behind the dash", in_file(walk.document, node.items[i]->at).line));
 }
 
-bool has_http(Shape shape) { return prometheus::find_key(shape, "follow_redirects") != nullptr; }
+void names_once(const Walk& walk, const Node& root, const Path& path, std::string_view list, std::string_view key) {
+    const auto* blocks = root.find(list);
+    if (blocks == nullptr || walk.document.templated) return;
+    const Path above = path / list;
+    std::map<std::string_view, std::uint32_t> names;
+    for (std::size_t i = 0; i < blocks->items.size(); ++i) {
+        const auto* name = blocks->items[i]->entry(key);
+        if (name == nullptr || written(*name->value) != Written::literal) continue;
+        const auto [first, fresh] = names.emplace(name->value->scalar(), in_file(walk.document, name->at).line);
+        const Path block = above[i], at = block / key;
+        if (!fresh) refuse(walk, walk.place(at, name->at), fmt::format("this {} is taken by line {}", key, first->second), "give each a name of its own");
+    }
+}
 
 }  // namespace
 
@@ -221,54 +216,27 @@ void known_key(const Walk& walk, const Entry& entry, const Key& key, const Path&
     empty_items(walk, *entry.value, key, path);
     if (key.value == prometheus::Value::duration && written(*entry.value) == Written::literal && !duration(entry.value->scalar()))
         refuse(walk, place, "not a duration", fmt::format("line {}: write a number with a unit: 15s, 1m, 1h30m", in_file(walk.document, entry.at).line));
+    value_demands(walk, entry, key, path);
 }
 
 void block_rules(const Walk& walk, const Node& block, Shape shape, const Path& path) {
-    if (has_http(shape)) {
-        at_most_one(walk, block, path, {"basic_auth", "authorization", "oauth2", "bearer_token", "bearer_token_file"});
+    block_demands(walk, block, shape, path);
+    if (shape == Shape::authorization) {
+        const auto* type = block.entry("type");
+        const Path at = path / "type";
+        if (type != nullptr && (type->value->scalar() == "Basic" || type->value->scalar() == "basic")) refuse(walk, walk.place(at, type->at), "authorization with type Basic", "use basic_auth with password_file");
     }
-    switch (shape) {
-        case Shape::basic_auth:
-            at_most_one(walk, block, path, {"password", "password_file", "password_ref"});
-            at_most_one(walk, block, path, {"username", "username_file", "username_ref"});
-            break;
-        case Shape::authorization: {
-            at_most_one(walk, block, path, {"credentials", "credentials_file", "credentials_ref"});
-            const auto* type = block.entry("type");
-            const Path at = path / "type";
-            if (type != nullptr && (type->value->scalar() == "Basic" || type->value->scalar() == "basic")) refuse(walk, walk.place(at, type->at), "authorization with type Basic", "use basic_auth with password_file");
-            break;
-        }
-        case Shape::oauth2: at_most_one(walk, block, path, {"client_secret", "client_secret_file", "client_secret_ref"}); break;
-        case Shape::tls:
-            at_most_one(walk, block, path, {"ca", "ca_file", "ca_ref"});
-            at_most_one(walk, block, path, {"cert", "cert_file", "cert_ref"});
-            at_most_one(walk, block, path, {"key", "key_file", "key_ref"});
-            break;
-        case Shape::remote_write:
-        case Shape::remote_read:
-            if (!given(block, "url") && !walk.document.templated) refuse(walk, walk.place(path, block.at), fmt::format("{} without url", prometheus::to_text(shape)), "add `url: https://…`");
-            break;
-        case Shape::scrape: scrape_rules(walk, block, path); break;
-        case Shape::relabel: relabel_rules(walk, block, path); break;
-        case Shape::retention: retention_rules(walk, block, path); break;
-        case Shape::rule: rule_rules(walk, block, path); break;
-        default: break;
-    }
+    if ((shape == Shape::remote_write || shape == Shape::remote_read) && (block.find("url") == nullptr || block.find("url")->null()) && !walk.document.templated)
+        refuse(walk, walk.place(path, block.at), fmt::format("{} without url", prometheus::to_text(shape)), "add `url: https://…`");
+    if (shape == Shape::global) timeout_rules(walk, block, path, &block);
+    if (shape == Shape::scrape) timeout_rules(walk, block, path, walk.document.kind == prometheus::FileKind::prometheus ? walk.document.root->find("global") : nullptr);
+    if (shape == Shape::scrape || shape == Shape::alertmanager) target_rules(walk, block, path);
+    if (shape == Shape::relabel) relabel_rules(walk, block, path);
+    if (shape == Shape::retention) retention_rules(walk, block, path);
 }
 
 void top_rules(const Walk& walk, const Node& root, const Path& path) {
-    if (const auto* jobs = root.find("scrape_configs"); jobs != nullptr) {
-        const Path list = path / "scrape_configs";
-        std::map<std::string_view, std::uint32_t> names;
-        for (std::size_t i = 0; i < jobs->items.size(); ++i) {
-            const auto* name = jobs->items[i]->entry("job_name");
-            if (name == nullptr || written(*name->value) != Written::literal || walk.document.templated) continue;
-            const auto [first, fresh] = names.emplace(name->value->scalar(), in_file(walk.document, name->at).line);
-            const Path job = list[i], at = job / "job_name";
-            if (!fresh) refuse(walk, walk.place(at, name->at), fmt::format("this job_name is taken by line {}", first->second), "give every job a name of its own");
-        }
-    }
+    for (const auto& [list, key] : {std::pair("scrape_configs", "job_name"), std::pair("remote_write", "name"), std::pair("remote_read", "name")}) names_once(walk, root, path, list, key);
     const auto& policy = walk.options.policy;
     const auto* global = root.entry("global");
     const auto* log = global == nullptr ? nullptr : global->value->entry("query_log_file");

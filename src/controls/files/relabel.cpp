@@ -19,11 +19,6 @@ constexpr std::string_view foreign_actions[] = {"keep_if_equal", "drop_if_equal"
 
 bool is_one_of(std::string_view name, std::span<const std::string_view> names) { return std::ranges::find(names, name) != names.end(); }
 
-bool given(const Node& rule, std::string_view key) {
-    const auto* value = rule.find(key);
-    return value != nullptr && !value->null() && (value->kind != Node::Kind::scalar || !value->text.empty() || value->templated);
-}
-
 void needs(const Walk& walk, const Node& rule, const Path& path, std::string_view action, std::string_view key) {
     if (!given(rule, key))
         refuse(walk, walk.place(path, rule.at), fmt::format("action {} without {}", action, key),
@@ -49,7 +44,11 @@ void by_action(const Walk& walk, const Node& rule, const Path& path, std::string
     }
     if (action == "replace" || action == "hashmod" || action == "lowercase" || action == "uppercase")
         needs(walk, rule, path, action, "target_label");
-    if (action == "hashmod") needs(walk, rule, path, action, "modulus");
+    if (action != "hashmod") return;
+    needs(walk, rule, path, action, "modulus");
+    const auto* modulus = rule.entry("modulus");
+    const Path at = path / "modulus";
+    if (modulus != nullptr && modulus->value->scalar() == "0") refuse(walk, walk.place(at, modulus->at), "a modulus of zero", "write into how many parts to divide");
 }
 
 }  // namespace
@@ -59,7 +58,7 @@ void relabel_rules(const Walk& walk, const Node& rule, const Path& path) {
     std::string name = "replace";
     if (action != nullptr && !action->value->null()) name = action->value->scalar();
     std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    const bool literal = action == nullptr || action->value->null() || written(*action->value) == Written::literal;
+    const bool literal = action == nullptr || action->value->null() || name.empty() || written(*action->value) == Written::literal;
     if (action != nullptr && literal && is_one_of(name, foreign_actions)) {
         const Path at = path / "action";
         return walk.verdicts.undecided(Id::startable, walk.place(at, action->at),
