@@ -82,7 +82,7 @@ constexpr Need needs[] = {
     {S::openstack_sd, "role"}, {S::openstack_sd, "region"}, {S::ovhcloud_sd, "application_key"}, {S::ovhcloud_sd, "application_secret"}, {S::ovhcloud_sd, "consumer_key"},
     {S::puppetdb_sd, "url"}, {S::puppetdb_sd, "query"}, {S::scaleway_sd, "role"}, {S::scaleway_sd, "project_id"}, {S::scaleway_sd, "access_key"},
     {S::scaleway_sd, "secret_key|secret_key_file"}, {S::serverset_sd, "servers"}, {S::serverset_sd, "paths"}, {S::triton_sd, "account"}, {S::triton_sd, "dns_suffix"},
-    {S::triton_sd, "endpoint"}, {S::uyuni_sd, "server"}, {S::uyuni_sd, "username"}, {S::uyuni_sd, "password"}, {S::rule_group, "name"}, {S::rule, "expr"},
+    {S::triton_sd, "endpoint"}, {S::uyuni_sd, "server"}, {S::uyuni_sd, "username"}, {S::uyuni_sd, "password"}, {S::rule_group, "name"}, {S::rule, "expr"}, {S::rule, "alert|record"},
 };
 
 constexpr Exclusion exclusions[] = {

@@ -104,6 +104,17 @@ WEB = ["tls_server_config: {%s, " + setting + "}" for setting in ["min_version: 
        "tls_server_config: {cert_file: c.pem}", "{}"]
 
 
+# Of rule files; "%" is the place of a rule.
+RULES = ["groups: [{name: g, rules: [{%}]}]\n".replace("%", rule) for rule in ["alert: A, expr: up == 0", "alert: A", "expr: up", "alert: A, record: b, expr: up", "record: a:b, expr: up",
+         "record: a, expr: up, for: 5m", "record: a, expr: up, annotations: {x: y}", "record: a, expr: up, labels: {x: y}", "alert: A, expr: up, for: 5", "alert: A, expr: up, for: 0",
+         "alert: A, expr: up, keep_firing_for: 5m", "alert: A, expr: up, labels: {__name__: c}", "alert: A, expr: up, labels: {a: [c]}", "alert: A, expr: up, annotations: [a]", "alert: A, expr: 'up =='",
+         "alert: A, expr: 'sum(up'", "alert: A, expr: 'up)'", "alert: A, expr: 'up{a=\"b}'", "alert: A, expr: 'up{a=\"(b\", c!~\"d[)]\"}'", "alert: A, expr: \"up{a='\\\"'}\"",
+         "alert: A, expr: 'rate(up[5m]) > 1 # (often'", "alert: A, expr: 'up == 0 and'", "alert: A, expr: 'sum by (job (up)'", "alert: A, expr: 'sum by (job) (up)'", "alert: A, expr: 5", "alert: A, expr: ''",
+         "alert: A, expr: [up]", "alert: '', expr: up", "alert: A, expr: 'standby'", "alert: A, expr: up, severity: x", "alert: A, expr: 'up offset'", "alert: A, expr: '-up'"]] + [
+         "groups: [{name: g}, {name: g}]\n", "groups: [{rules: []}]\n", "groups: [{name: ''}]\n", "groups: [{name: g, interval: x}]\n", "groups: [{name: g, limit: x}]\n", "groups: [{name: g, limit: 5}]\n",
+         "groups: [{name: g, rules: [null]}]\n", "groups: [{name: g, rules: {alert: A}}]\n", "groups: {name: g}\n", "groups:\n", "{}\n", "group: []\n"]
+
+
 class Refusals(unittest.TestCase):
     def verdicts(self, kind, files):
         """What config.startable finds, by file."""
@@ -116,6 +127,17 @@ class Refusals(unittest.TestCase):
     def compare(self, files, refused, findings):
         wrong = [f"promtool {'refuses' if file in refused else 'takes'} {text!r}, promwarden finds {findings.get(file, 'nothing')}" for file, text in files.items() if (file in refused) != (file in findings)]
         self.assertEqual(wrong, [])
+
+    def test_rule_files(self):
+        with tempfile.TemporaryDirectory(prefix="promwarden-test-") as name:
+            files = {}
+            for text in RULES:
+                file = Path(name) / f"{len(files)}.yml"
+                file.write_text(text)
+                files[str(file)] = text
+            refused = {file for file in files if subprocess.run(["promtool", "check", "rules", "--lint=none", file], capture_output=True, timeout=60).returncode}
+            self.compare(files, refused, self.verdicts("rules", files))
+        self.assertGreater(len(refused), 20)
 
     def test_web_yml(self):
         with tempfile.TemporaryDirectory(prefix="promwarden-test-") as name:

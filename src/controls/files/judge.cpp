@@ -83,9 +83,10 @@ void walk_document(const Document& document, const LintOptions& options, Verdict
         for (std::size_t i = 0; i < node.items.size(); ++i) walk.block(*node.items[i], item_shape(*node.items[i], document.kind), root[i], {});
         return;
     }
-    const bool bare_rule = document.kind == FileKind::rules && node.entry("groups") == nullptr;
+    const bool bare_rule = document.kind == FileKind::rules && !node.entries.empty() && node.entry("groups") == nullptr;
     walk.block(node, bare_rule ? item_shape(node, document.kind) : top_shape(document.kind), root, {});
     if (document.kind == FileKind::prometheus) top_rules(walk, node, root);
+    if (document.kind == FileKind::rules) names_once(walk, node, root, "groups", "name");
     if (document.kind == FileKind::web) web(walk, node, root);
 }
 

@@ -127,6 +127,8 @@ void unknown_key(const Walk& walk, const Node& block, const Entry& entry, Shape 
 void repeated_key(const Walk& walk, const Entry& entry, const Path& path);
 void known_key(const Walk& walk, const Entry& entry, const Key& key, const Path& path);
 void block_rules(const Walk& walk, const Node& node, Shape shape, const Path& path);
+/// A name that only one block of a list may have.
+void names_once(const Walk& walk, const Node& root, const Path& path, std::string_view list, std::string_view key);
 void top_rules(const Walk& walk, const Node& root, const Path& path);
 void not_yaml(Verdicts& verdicts, const Document& document);
 
@@ -135,6 +137,9 @@ void not_yaml(Verdicts& verdicts, const Document& document);
 bool given(const Node& block, std::string_view key);
 void value_demands(const Walk& walk, const Entry& entry, const Key& key, const Path& path);
 void block_demands(const Walk& walk, const Node& block, Shape shape, const Path& path);
+
+// expressions.cpp
+void rule_demands(const Walk& walk, const Node& rule, const Path& path);
 
 // relabel.cpp
 void relabel_rules(const Walk& walk, const Node& rule, const Path& path);

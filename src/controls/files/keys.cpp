@@ -151,23 +151,9 @@ std::string_view wrong_form(const Node& node, const Key& key) {
 
 /// "-" with nothing behind it in a list of blocks.
 void empty_items(const Walk& walk, const Node& node, const Key& key, const Path& path) {
-    if (key.value != prometheus::Value::many || walk.document.templated || walk.document.repaired) return;
+    if (key.value != prometheus::Value::many || key.shape == Shape::rule || walk.document.templated || walk.document.repaired) return;
     for (std::size_t i = 0; i < node.items.size(); ++i)
         if (node.items[i]->null()) refuse(walk, walk.place(path[i], node.items[i]->at), "an empty item", fmt::format("remove line {}, or put its settings behind the dash", in_file(walk.document, node.items[i]->at).line));
-}
-
-void names_once(const Walk& walk, const Node& root, const Path& path, std::string_view list, std::string_view key) {
-    const auto* blocks = root.find(list);
-    if (blocks == nullptr || walk.document.templated) return;
-    const Path above = path / list;
-    std::map<std::string_view, std::uint32_t> names;
-    for (std::size_t i = 0; i < blocks->items.size(); ++i) {
-        const auto* name = blocks->items[i]->entry(key);
-        if (name == nullptr || written(*name->value) != Written::literal) continue;
-        const auto [first, fresh] = names.emplace(name->value->scalar(), in_file(walk.document, name->at).line);
-        const Path block = above[i], at = block / key;
-        if (!fresh) refuse(walk, walk.place(at, name->at), fmt::format("this {} is taken by line {}", key, first->second), "give each a name of its own");
-    }
 }
 
 }  // namespace
@@ -232,7 +218,22 @@ void block_rules(const Walk& walk, const Node& block, Shape shape, const Path& p
     if (shape == Shape::scrape) timeout_rules(walk, block, path, walk.document.kind == prometheus::FileKind::prometheus ? walk.document.root->find("global") : nullptr);
     if (shape == Shape::scrape || shape == Shape::alertmanager) target_rules(walk, block, path);
     if (shape == Shape::relabel) relabel_rules(walk, block, path);
+    if (shape == Shape::rule) rule_demands(walk, block, path);
     if (shape == Shape::retention) retention_rules(walk, block, path);
+}
+
+void names_once(const Walk& walk, const Node& root, const Path& path, std::string_view list, std::string_view key) {
+    const auto* blocks = root.find(list);
+    if (blocks == nullptr || walk.document.templated) return;
+    const Path above = path / list;
+    std::map<std::string_view, std::uint32_t> names;
+    for (std::size_t i = 0; i < blocks->items.size(); ++i) {
+        const auto* name = blocks->items[i]->entry(key);
+        if (name == nullptr || written(*name->value) != Written::literal) continue;
+        const auto [first, fresh] = names.emplace(name->value->scalar(), in_file(walk.document, name->at).line);
+        const Path block = above[i], at = block / key;
+        if (!fresh) refuse(walk, walk.place(at, name->at), fmt::format("this {} is taken by line {}", key, first->second), "give each a name of its own");
+    }
 }
 
 void top_rules(const Walk& walk, const Node& root, const Path& path) {
