@@ -10,7 +10,7 @@ import time
 import unittest
 
 import world
-from world import CLIENT, CONTAINER, HOST, PUBLISHED, REWRITTEN, World, checksum, policy, wait_until
+from world import CLIENT, CONTAINER, HOST, PUBLISHED, REWRITTEN, World, WorldTest, checksum, policy, wait_until
 
 WAYS = {
     "listener of the host": (HOST, 9090),
@@ -29,15 +29,7 @@ def targets():
     return [(role, WAYS[way][0][role][version], WAYS[way][1]) for way, role, version in CELLS]
 
 
-class Matrix(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.world = World()
-        cls.addClassCleanup(cls.world.close)
-
-    def setUp(self):
-        self.addCleanup(self.world.unguard)
-
+class Matrix(WorldTest):
     def cells(self, expected):
         """Compares every cell; `expected` says what one is by its way and role."""
         for (way, role, version), got in zip(CELLS, self.world.probe(targets(), 0.9)):
@@ -166,17 +158,9 @@ def connect_from(some_world, role, address, port, source, seconds=0.8):
         return bool(ready) and one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
 
 
-class Loopback(unittest.TestCase):
+class Loopback(WorldTest):
     ADDRESSES = ("127.0.0.1", "::1", HOST["trusted"][4], HOST["untrusted"][6])
     USERS = {name: pwd.getpwnam(name).pw_uid for name in ("root", "www-data", "nobody")}
-
-    @classmethod
-    def setUpClass(cls):
-        cls.world = World()
-        cls.addClassCleanup(cls.world.close)
-
-    def setUp(self):
-        self.addCleanup(self.world.unguard)
 
     def users(self, expected):
         for name, uid in self.USERS.items():
@@ -205,16 +189,8 @@ class Loopback(unittest.TestCase):
             self.assertNotEqual(ask(one), 200)
 
 
-class Fragments(unittest.TestCase):
+class Fragments(WorldTest):
     """SYNs in pieces and behind extension headers, made by hand: an answer is a SYN-ACK that comes back."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.world = World()
-        cls.addClassCleanup(cls.world.close)
-
-    def setUp(self):
-        self.addCleanup(self.world.unguard)
 
     def answers(self, role, shape):
         version = 4 if shape in SHAPES4 else 6
@@ -310,16 +286,8 @@ def ask(one):
         return world.outcome(error.errno)
 
 
-class Revocation(unittest.TestCase):
+class Revocation(WorldTest):
     """A source that loses its trust loses its connections."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.world = World()
-        cls.addClassCleanup(cls.world.close)
-
-    def setUp(self):
-        self.addCleanup(self.world.unguard)
 
     def revoke(self, deny, expected):
         for version, lost in ((4, "fd00:12::/48"), (6, "10.0.0.0/8")):

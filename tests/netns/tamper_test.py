@@ -7,7 +7,7 @@ import time
 import unittest
 
 from watch import Stranger, handle_of, live_table
-from world import HOST, Refused, World, policy, wait_until
+from world import HOST, Refused, WorldTest, policy, wait_until
 
 TABLE = "inet promwarden"
 SOURCES = "guard_trusted_ip4_8"
@@ -40,16 +40,11 @@ TAMPERS = {
 }
 
 
-class Guarded(unittest.TestCase):
+class Guarded(WorldTest):
     ownership = "off"
 
-    @classmethod
-    def setUpClass(cls):
-        cls.world = World()
-        cls.addClassCleanup(cls.world.close)
-
     def setUp(self):
-        self.addCleanup(self.world.unguard)
+        super().setUp()
         self.agent = self.world.guard(self.policy())
         self.before = live_table(self.world)
 

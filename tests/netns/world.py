@@ -24,6 +24,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import unittest
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -493,6 +494,18 @@ class World:
             subprocess.run(["ip", "netns", "del", f"{self.prefix}{role}"], check=False)
         os.close(self.home)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class WorldTest(unittest.TestCase):
+    """Tests that share one world, each on an unguarded host."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.world = World()
+        cls.addClassCleanup(cls.world.close)
+
+    def setUp(self):
+        self.addCleanup(self.world.unguard)
 
 
 def outcome(number):
