@@ -33,6 +33,26 @@ struct Remembered {
     std::vector<Error> problems;         // on the way to it
 };
 
+/// Where the site that a policy asks for stands in the configuration of this host's nginx, and what is there now.
+struct SitePlace {
+    std::string file;                     // "/etc/nginx/sites-available/promwarden"
+    std::string link;                     // what makes it active: "/etc/nginx/sites-enabled/promwarden"; "": its name does
+    std::optional<std::string> text;      // of the file; nullopt: there is none
+    std::optional<std::string> target;    // of the link
+    std::vector<std::string> missing;     // what the site names and is not there yet: its certificate
+    bool rotated = false;                 // somebody else's logrotate rules name its log
+    std::optional<std::string> rotation;  // our own rule
+    std::optional<AccessChange> log;      // what closes its log, where others can read it
+    std::string problem;                  // why it has no place here
+};
+
+/// What a plan is made from: what a report is, and what only an apply asks for.
+struct ApplyFacts : Facts {
+    ApplyFacts() = default;
+    ApplyFacts(Facts facts) : Facts(std::move(facts)) {}  // NOLINT(google-explicit-constructor): nothing more was asked for
+    Result<std::optional<SitePlace>> site = std::nullopt;  // nullopt: not looked for, or no nginx is installed here
+};
+
 /// Whether an observation asks live endpoints where a control needs it: that can take seconds.
 enum class Asking : std::uint8_t { yes, no };
 
@@ -56,6 +76,9 @@ struct Applying {
     bool begun = false;  // false: nothing is to be done, or only to be said
 };
 
+/// The controls that this policy has kept true by changing files and services.
+std::vector<std::string> kept_by_work(const Policy& policy);
+
 /// This host's services, for a policy that outlives them. `confined`: our own mounts may lock parts of the host.
 Services host_services(const Policy& policy, const probe::ClientOptions& options, bool confined);
 
@@ -71,9 +94,9 @@ public:
     /// The same of a mounted image or chroot: what lies on its disk, and nothing of this host.
     static Result<Facts> observe_image(const Policy& policy, const std::string& root);
     /// As observe, and what an apply must ask besides: who holds the ports, whose connections would end.
-    Facts observe_for_apply(const Policy& policy, std::span<const std::string> only = {});
+    ApplyFacts observe_for_apply(const Policy& policy, std::span<const std::string> only = {});
     /// What stands between these facts and the policy, as far as these controls go (empty: all). Pure.
-    static Plan plan(const Policy& policy, const Facts& facts, std::span<const std::string> only = {});
+    static Plan plan(const Policy& policy, const ApplyFacts& facts, std::span<const std::string> only = {});
     /// Those changes of a plan that are to be made to files and services: of controls that are enforced, and within what this process may do.
     static std::vector<Change> work_of(const Policy& policy, const Plan& plan);
 

@@ -114,6 +114,8 @@ ContainerFacts read_containers(const firewall::ForeignRules& foreign, const std:
 /// The configuration of every nginx of this host that root started: its files are found from its command line and read by our own reader (nginx -T would write files).
 /// Of the files that it names, password files are read for how their hashes were made. A master in a container, a chroot or another network namespace is left out. At most 16.
 Result<ProxyFacts> read_proxy(const Policy& policy, const std::string& proc = "/proc");
+/// The same files for that configuration, whether an nginx runs with it or not; `master` is 0.
+ProxyServer read_proxy_files(const std::string& configuration);
 
 // ---- ways around the filter -----------------------------------------------------------------------------------------
 

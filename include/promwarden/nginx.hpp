@@ -230,6 +230,10 @@ const Route* find_route(std::string_view path);
 /// The tree of a configuration whose texts were observed.
 Tree read(const ProxyServer& server);
 
+/// The text of a server's configuration in which whatever would include `path` includes `instead` at its place, whether there is a file of that name yet or not: so a
+/// file is tried before it has its name. nullopt: nothing would include it.
+std::optional<std::string> text_with(const ProxyServer& server, const std::string& path, const std::string& instead);
+
 /// How the lines of a password file were made. The hashes themselves are not kept.
 std::vector<PasswordLine> read_passwords(std::string_view text);
 

@@ -46,8 +46,8 @@ Deed inverse(const Deed& deed);
 Json to_json(const Deed& deed);
 Result<Deed> read_deed(const Json& json);
 
-/// Who judges a file before it gets its name. Each is a program of its own, beside our own reader.
-enum class Judge : std::uint8_t { nobody, promtool_config, promtool_web_config, promtool_rules };
+/// Who judges a file before it gets its name. Each is a program of its own, beside our own reader. nginx judges its whole configuration with the file in it.
+enum class Judge : std::uint8_t { nobody, promtool_config, promtool_web_config, promtool_rules, nginx };
 
 /// Who has to take a change up, in the order in which they do.
 enum class Effect : std::uint8_t {

@@ -18,6 +18,10 @@ struct Program {
     std::string keeps;  // in a unit without a user: the name of a directory of its own, below /var/lib/promwarden-issuer
     std::chrono::seconds time{30};
     std::size_t most = 1 << 20;  // bytes of its output
+    /// As root, with the capabilities by which a server that is only tested opens its logs and ports.
+    bool privileged = false;
+    std::vector<std::string> empty;     // directories that are its own while it runs, and empty at its beginning. Where nobody may mount, they stay what they are
+    std::vector<std::string> writable;  // in a unit: where it may write besides
 };
 struct Ended {
     int status = 0;

@@ -49,7 +49,7 @@ struct World {
     /// A request in PEM to what the issuer's command said. See parse_signed.
     std::function<Result<std::string>(const TlsPolicy::Issuer&, const std::string& request)> sign;
 };
-/// This host: its clock, its programs. `served` is not in it: that is the probe's. Where a sandbox hides the clock's state, `may_wait` asks the system bus for it.
+/// This host: its clock, its programs. What it does not have are `served`, `reload_proxy` and `forget_sessions`: those are made of what other rooms know. Where a sandbox hides the clock's state, `may_wait` asks the system bus for it.
 World host_world(bool may_wait);
 
 /// Restarts it by the service manager. Code::unsupported where there is none.

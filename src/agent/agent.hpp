@@ -70,11 +70,10 @@ private:
     /// Now, or when the work that is under way has ended.
     void when_idle(std::function<void()> then);
     void recover_work();
-    void watch_files(const Facts& facts);
+    void watch_files(const ApplyFacts& facts);
     void on_files();
     void schedule_repair();
     void repair();
-    [[nodiscard]] std::vector<std::string> enforced_by_work() const;
     [[nodiscard]] Event event_of(Event::Kind kind, const Change& change, std::string observed) const;
 
     // ---- guard.cpp: the watch over the table

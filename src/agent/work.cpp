@@ -98,24 +98,27 @@ void Agent::recover_work() {
 // ---- files that controls depend on ----------------------------------------------------------------------------------
 
 /// Follows the directories of every file that a control looked at. Writing into a database is not news; that its directory was opened is.
-void Agent::watch_files(const Facts& facts) {
+void Agent::watch_files(const ApplyFacts& facts) {
     if (!files_inotify_) {
         files_inotify_ = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
         sd_event_source* source = nullptr;
         sd_event_add_io(loop_.get(), &source, *files_inotify_, EPOLLIN, call_io<&Agent::on_files>, this);
         files_source_.reset(source);
     }
-    if (!facts.files) return;
     host::Places places;
     places.seen_from = 1;
     const auto root = host::host_root(places);
+    const auto watch_directory = [&](const std::string& directory) {
+        if (directory.size() > 1 && watched_.size() < most_watched && watched_.insert(directory).second) ::inotify_add_watch(*files_inotify_, (root + directory).c_str(), events_of_files);
+    };
+    if (facts.site && *facts.site)
+        for (const auto& path : {(*facts.site)->file, (*facts.site)->link}) watch_directory(path.substr(0, path.rfind('/')));
+    if (!facts.files) return;
     const auto watch = [&](const NamedFile& file) {
         if (!file.trusted) return;  // somebody else chose the name
         for (const auto& step : file.steps) {
             if (step.directory < 0) continue;
-            const auto& directory = file.steps[static_cast<std::size_t>(step.directory)].path;
-            if (directory == "/" || watched_.size() >= most_watched || !watched_.insert(directory).second) continue;
-            ::inotify_add_watch(*files_inotify_, (root + directory).c_str(), events_of_files);
+            watch_directory(file.steps[static_cast<std::size_t>(step.directory)].path);
         }
     };
     for (const auto& server : facts.files->servers) std::ranges::for_each(server.files, watch);
@@ -150,7 +153,7 @@ void Agent::repair() {
     repair_pending_ = false;
     if (!in_force_ || working_ || trial_) return;
     const auto& policy = in_force_->policy;
-    const auto controls = enforced_by_work();
+    const auto controls = kept_by_work(policy);
     if (controls.empty()) return;
     const auto facts = engine_.observe_for_apply(policy, controls);
     watch_files(facts);
@@ -172,14 +175,6 @@ void Agent::repair() {
                    }
                    for (const auto& change : changes) record(event_of(Event::Kind::heal, change, "restored"));
                });
-}
-
-/// The controls that are kept true by changing files and services.
-std::vector<std::string> Agent::enforced_by_work() const {
-    std::vector<std::string> ids;
-    for (const auto& control : catalogue())
-        if (control.decide != nullptr && control.enforced_by.contains("chmod") && in_force_->policy.mode_of(control.id) == Mode::enforce) ids.emplace_back(control.id);
-    return ids;
 }
 
 Event Agent::event_of(Event::Kind kind, const Change& change, std::string observed) const {

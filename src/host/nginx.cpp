@@ -108,6 +108,22 @@ std::int64_t loaded_at(pid_t master, const std::string& proc) {
     return latest;
 }
 
+/// The files of its configuration, and which of them was written last, when.
+std::pair<std::int64_t, std::string> read_configuration(ProxyServer& server) {
+    server.prefix = server.configuration.substr(0, server.configuration.rfind('/'));
+    Recorder files(server);
+    const auto text = files.read(server.configuration);
+    if (!text) {
+        server.problem = text.error();
+        return {};
+    }
+    const auto tree = nginx::read(server.configuration, *text, server.prefix, &files);
+    std::set<std::string> paths;
+    password_files(tree.directives, server.prefix, paths);
+    for (const auto& path : paths) server.passwords.push_back(read_password_file(path));
+    return {files.newest(), files.newest_path()};
+}
+
 ProxyServer read_server(pid_t pid, std::string_view title, const std::string& proc) {
     ProxyServer server;
     server.master = pid;
@@ -121,18 +137,8 @@ ProxyServer read_server(pid_t pid, std::string_view title, const std::string& pr
     if (prefix.empty() && program) prefix = built_in(program->text, "--prefix=");
     if (configuration.empty() && program) configuration = built_in(program->text, "--conf-path=");
     server.configuration = joined(prefix, configuration.empty() ? "/etc/nginx/nginx.conf" : configuration);
-    server.prefix = server.configuration.substr(0, server.configuration.rfind('/'));
-    Recorder files(server);
-    const auto text = files.read(server.configuration);
-    if (!text) {
-        server.problem = text.error();
-        return server;
-    }
-    const auto tree = nginx::read(server.configuration, *text, server.prefix, &files);
-    std::set<std::string> paths;
-    password_files(tree.directives, server.prefix, paths);
-    for (const auto& path : paths) server.passwords.push_back(read_password_file(path));
-    if (const auto loaded = loaded_at(pid, proc); loaded > 0 && files.newest() > loaded) server.newer = files.newest_path();
+    const auto [newest, newest_path] = read_configuration(server);
+    if (const auto loaded = loaded_at(pid, proc); loaded > 0 && newest > loaded) server.newer = newest_path;
     return server;
 }
 
@@ -176,6 +182,13 @@ Result<ProxyFacts> read_proxy(const Policy& policy, const std::string& proc) {
         facts.identity = std::move(identity);
     }
     return facts;
+}
+
+ProxyServer read_proxy_files(const std::string& configuration) {
+    ProxyServer server;
+    server.configuration = configuration;
+    read_configuration(server);
+    return server;
 }
 
 }  // namespace promwarden::host

@@ -14,6 +14,7 @@
 #include "filter.hpp"
 #include "promwarden/host.hpp"
 #include "remedies.hpp"
+#include "site.hpp"
 #include "start_guard.hpp"
 
 namespace promwarden {
@@ -44,14 +45,17 @@ bool asks_for_ruleset(std::span<const std::string> only) {
 
 }  // namespace
 
-Facts Engine::observe_for_apply(const Policy& policy, std::span<const std::string> only) {
-    const auto acting = enforceable(only);
-    auto facts = acting.empty() ? observe_filter() : observe(policy, acting, Asking::no);
+ApplyFacts Engine::observe_for_apply(const Policy& policy, std::span<const std::string> only) {
+    auto acting = enforceable(only);
+    const bool site = asks_for_site(policy, only);
+    if (site && acting.empty()) acting = {"audit.query-log-file"};  // for the server's version, and who rotates logs
+    ApplyFacts facts = acting.empty() ? observe_filter() : observe(policy, acting, Asking::no);
     facts.now = std::chrono::system_clock::now();
     // A second instance leaves what is the host's alone, but for what its own policy names.
     if (facts.files && !state_.usual() && policy.prometheus.config.empty())
         for (auto& server : facts.files->servers)
             for (auto& file : server.files) file.trusted = false;
+    if (site) facts.site = read_site(policy, facts);
     if (asks_for_ruleset(only)) {
         facts.connections = host::read_connections(guarded_ports(policy));
         if (state_.usual()) facts.start_guards = read_start_guards();
@@ -62,7 +66,7 @@ Facts Engine::observe_for_apply(const Policy& policy, std::span<const std::strin
     return facts;
 }
 
-Plan Engine::plan(const Policy& policy, const Facts& facts, std::span<const std::string> only) {
+Plan Engine::plan(const Policy& policy, const ApplyFacts& facts, std::span<const std::string> only) {
     Plan plan;
     if (asks_for_ruleset(only)) {
         plan_filter(policy, facts, plan);
@@ -73,7 +77,15 @@ Plan Engine::plan(const Policy& policy, const Facts& facts, std::span<const std:
     }
     if (only.empty() || std::ranges::any_of(only, [](const std::string& id) { return id.starts_with("tls."); })) plan_certificates(policy, facts, plan);
     if (const auto acting = enforceable(only); !acting.empty()) plan_remedies(policy, facts, evaluate(policy, facts, acting), plan);
+    plan_site(policy, facts, only, plan);
     return plan;
+}
+
+std::vector<std::string> kept_by_work(const Policy& policy) {
+    auto ids = enforceable({});
+    if (asks_for_site(policy, {})) ids.emplace_back(site_control);
+    std::erase_if(ids, [&](const std::string& id) { return policy.mode_of(id) != Mode::enforce; });
+    return ids;
 }
 
 std::vector<Change> Engine::work_of(const Policy& policy, const Plan& plan) {

@@ -19,7 +19,7 @@ namespace promwarden {
 namespace {
 
 constexpr std::size_t largest_journal = 256 << 20;
-constexpr std::array<std::string_view, 4> judges{"nobody", "promtool-config", "promtool-web-config", "promtool-rules"};
+constexpr std::array<std::string_view, 5> judges{"nobody", "promtool-config", "promtool-web-config", "promtool-rules", "nginx"};
 constexpr std::array<std::string_view, 5> effects{"none", "units", "reload", "restart", "proxy"};
 constexpr std::array<std::string_view, 6> kinds{"firewall", "file", "unit", "web", "rules", "site"};
 

@@ -3,9 +3,11 @@
 #include <algorithm>
 
 #include <pwd.h>
+#include <unistd.h>
 
 #include "promwarden/apply.hpp"
 #include "promwarden/host.hpp"
+#include "proxy.hpp"
 
 namespace promwarden {
 
@@ -88,6 +90,7 @@ Result<rotation::World::Sessions> forget_sessions(const PrometheusPolicy& policy
 rotation::World world_of(const probe::ClientOptions& options, const PrometheusPolicy& policy, bool may_wait) {
     auto world = rotation::host_world(may_wait);
     world.forget_sessions = [policy](std::chrono::system_clock::time_point removed) { return forget_sessions(policy, removed); };
+    if (::access(nginx_program, X_OK) == 0) world.reload_proxy = reload_proxy;
     world.served = [options, client = std::make_shared<std::optional<probe::Client>>()](const Endpoint& to, const std::string& name) -> Result<std::string> {
         if (!*client) *client = TRY(probe::Client::open(options));
         probe::Request request;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/random.h>
@@ -178,11 +179,22 @@ Result<> sync(const Place& place) {
     return {};
 }
 
+std::string temporary_prefix(const Place& place) { return fmt::format(".{}.promwarden-", place.name); }
+
+/// What a run left that was killed before its file had its name.
+void sweep(const Place& place) {
+    const int fd = ::openat(*place.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const Handle<DIR, ::closedir> directory(fd < 0 ? nullptr : ::fdopendir(fd));
+    const auto prefix = temporary_prefix(place);
+    while (const dirent* entry = directory ? ::readdir(directory.get()) : nullptr)
+        if (std::string_view(entry->d_name).starts_with(prefix)) ::unlinkat(*place.directory, entry->d_name, 0);
+}
+
 /// Complete, durable and judged under another name; then, where nothing changed meanwhile, by one rename.
 Result<> write(const Ground& ground, const Change& change, const Place& place, std::string_view text, const std::optional<Found>& before, const FileAccess& access) {
     std::uint64_t random = 0;
     if (::getrandom(&random, sizeof random, 0) != sizeof random) return fail_errno("draw a name", "");
-    const auto temporary = fmt::format(".{}.promwarden-{:016x}", place.name, random);
+    const auto temporary = fmt::format("{}{:016x}", temporary_prefix(place), random);
     const Fd fd{::openat(*place.directory, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)};
     if (!fd) return fail_errno("create", place.path);
     const auto finish = [&]() -> Result<> {
@@ -221,6 +233,7 @@ Result<bool> do_it(const Ground& ground, const Change& change, const WriteFile& 
     if (!found_place && found_place.error().code == Code::missing && !deed.after) return false;
     const auto place = TRY(std::move(found_place));
     TRY(only_root(place));
+    sweep(place);
     const auto now = TRY(read(place));
     const auto after = deed.after ? std::optional(TRY(text_of(ground, *deed.after))) : std::nullopt;
     if (now.has_value() == after.has_value() && (!now || now->text == *after)) return false;

@@ -12,6 +12,8 @@
 #include "promwarden/make.hpp"
 #include "promwarden/program.hpp"
 #include "promwarden/prometheus.hpp"
+#include "proxy.hpp"
+#include "site.hpp"
 
 namespace promwarden {
 
@@ -139,7 +141,7 @@ Result<> need_manager(const Policy& policy) {
     return fail(Code::unsupported, "restart", policy.prometheus.unit, "systemd does not run this machine");
 }
 
-Result<> take_up(const Policy& policy, const probe::ClientOptions& options, Effect effect) {
+Result<> take_up(const Policy& policy, const probe::ClientOptions& options, const std::string& root, Effect effect, std::span<const Change> changes) {
     const auto& unit = policy.prometheus.unit;
     switch (effect) {
         case Effect::none: return {};
@@ -155,10 +157,7 @@ Result<> take_up(const Policy& policy, const probe::ClientOptions& options, Effe
             TRY(program::reload_units());
             TRY(program::restart_unit(unit));
             return wait_until_ready(policy, options, longest_start);
-        case Effect::proxy: {
-            const auto world = rotation::host_world(true);
-            return world.reload_proxy ? world.reload_proxy() : fail(Code::missing, "reload", "nginx", "it is not installed");
-        }
+        case Effect::proxy: return take_up_site(root, changes);
     }
     return {};
 }
@@ -170,8 +169,11 @@ Services host_services(const Policy& policy, const probe::ClientOptions& options
     host::Places places;
     places.seen_from = confined ? 1 : 0;
     const auto root = host::host_root(places);
-    services.ground = {root.empty() ? "/" : root, judge_file};
-    services.take_up = [&policy, options](Effect effect, std::span<const Change>) { return take_up(policy, options, effect); };
+    services.ground.root = root.empty() ? "/" : root;
+    services.ground.judge = [ground = services.ground](Judge judge, const std::string& temporary, const std::string& name) {
+        return judge == Judge::nginx ? try_in_proxy(ground, temporary, name) : judge_file(judge, temporary, name);
+    };
+    services.take_up = [&policy, options, root](Effect effect, std::span<const Change> changes) { return take_up(policy, options, root, effect, changes); };
     return services;
 }
 

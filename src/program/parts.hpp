@@ -8,6 +8,9 @@
 
 namespace promwarden::program {
 
+/// How names of hosts are found: a program that has a /run of its own needs these all the same.
+inline constexpr std::array resolvers{"/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/nscd"};
+
 /// A program that closes its input early must not end us.
 class NoBrokenPipe {
 public:

@@ -7,6 +7,8 @@
 #include <grp.h>
 #include <poll.h>
 #include <pwd.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -37,8 +39,24 @@ void limit(int what, rlim_t most) {
     ::setrlimit(static_cast<__rlimit_resource>(what), &value);
 }
 
+/// Directories of its own in the place of the host's, but for the resolvers. In a container that may not mount they stay the host's.
+void hide(const std::vector<std::string>& directories) {
+    if (directories.empty() || ::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return;
+    std::array<int, resolvers.size()> kept{};
+    std::ranges::transform(resolvers, kept.begin(), [](const char* path) { return ::open(path, O_PATH | O_DIRECTORY | O_CLOEXEC); });
+    for (const auto& directory : directories) ::mount("none", directory.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755");
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+        if (kept[i] < 0 || ::access(resolvers[i], F_OK) == 0) continue;
+        std::array<char, 32> source{};
+        std::snprintf(source.data(), source.size(), "/proc/self/fd/%d", kept[i]);
+        ::mkdir("/run/systemd", 0755);
+        ::mkdir(resolvers[i], 0755);
+        ::mount(source.data(), resolvers[i], nullptr, MS_BIND, nullptr);
+    }
+}
+
 /// Only what may be called between fork and exec.
-[[noreturn]] void become(const std::array<int, 3>& ends, const std::optional<std::pair<uid_t, gid_t>>& user, const std::string& directory, char* const* words, char* const* environment) {
+[[noreturn]] void become(const std::array<int, 3>& ends, const std::optional<std::pair<uid_t, gid_t>>& user, const Program& program, char* const* words, char* const* environment) {
     constexpr int failed = 127;
     ::setsid();
     for (int i = 0; i < 3; ++i)
@@ -49,12 +67,13 @@ void limit(int what, rlim_t most) {
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     limit(RLIMIT_CORE, 0);
-    limit(RLIMIT_NOFILE, 256);
+    limit(RLIMIT_NOFILE, program.privileged ? 65536 : 256);  // a server opens a log for each of its sites
     limit(RLIMIT_FSIZE, 16 << 20);
     limit(RLIMIT_CPU, 120);
+    hide(program.empty);
     if (user && (::setgroups(1, &user->second) != 0 || ::setgid(user->second) != 0 || ::setuid(user->first) != 0)) ::_exit(failed);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) ::_exit(failed);
-    if (::chdir(directory.c_str()) != 0) ::_exit(failed);
+    if (::chdir(program.directory.c_str()) != 0) ::_exit(failed);
     ::umask(0077);
     ::execve(words[0], words, environment);
     ::_exit(failed);
@@ -124,7 +143,7 @@ Result<Ended> run(const Program& program) {
     environment.push_back(nullptr);
     const pid_t child = ::fork();
     if (child < 0) return fail_errno("run", path);
-    if (child == 0) become({*in.read, *out.write, *errors.write}, user, program.directory, words.data(), environment.data());
+    if (child == 0) become({*in.read, *out.write, *errors.write}, user, program, words.data(), environment.data());
     in.read = Fd();
     out.write = Fd();
     errors.write = Fd();

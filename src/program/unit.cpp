@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <systemd/sd-bus.h>
 #include <unistd.h>
@@ -34,6 +35,19 @@ public:
         begin(name, "as");
         check(::sd_bus_message_open_container(message_, 'a', "s"));
         for (const auto& word : words) check(::sd_bus_message_append(message_, "s", word.c_str()));
+        check(::sd_bus_message_close_container(message_));
+        end();
+    }
+    /// Empty and its own, but for the resolvers.
+    void add_empty(const std::vector<std::string>& directories) {
+        begin("TemporaryFileSystem", "a(ss)");
+        check(::sd_bus_message_open_container(message_, 'a', "(ss)"));
+        for (const auto& directory : directories) check(::sd_bus_message_append(message_, "(ss)", directory.c_str(), "mode=0755"));
+        check(::sd_bus_message_close_container(message_));
+        end();
+        begin("BindReadOnlyPaths", "a(ssbt)");
+        check(::sd_bus_message_open_container(message_, 'a', "(ssbt)"));
+        for (const auto* path : resolvers) check(::sd_bus_message_append(message_, "(ssbt)", path, path, 1, std::uint64_t{0}));
         check(::sd_bus_message_close_container(message_));
         end();
     }
@@ -80,6 +94,9 @@ int on_job_removed(sd_bus_message* message, void* data, sd_bus_error*) {
     return 0;
 }
 
+/// What a server needs to open its keys, its logs and its ports, and to give its directories to its workers.
+constexpr std::uint64_t of_a_server = 1U << CAP_CHOWN | 1U << CAP_DAC_OVERRIDE | 1U << CAP_DAC_READ_SEARCH | 1U << CAP_FOWNER | 1U << CAP_NET_BIND_SERVICE;
+
 struct Ends {
     Fd input, output, errors;  // ours
 };
@@ -92,7 +109,9 @@ int put_sandbox(Properties& all, const Program& program, const std::array<int, 3
     all.add("StandardErrorFileDescriptor", "h", theirs[2]);
     all.add("TimeoutStartUSec", "t", static_cast<std::uint64_t>(std::chrono::microseconds(program.time).count()));
     all.add("CollectMode", "s", "inactive-or-failed");
-    if (program.user.empty()) {
+    if (program.privileged) {
+        all.add("User", "s", "root");
+    } else if (program.user.empty()) {
         all.add("DynamicUser", "b", 1);
         all.add_words("StateDirectory", {"promwarden-issuer/" + program.keeps});
         all.add("StateDirectoryMode", "u", std::uint32_t{0700});
@@ -105,10 +124,12 @@ int put_sandbox(Properties& all, const Program& program, const std::array<int, 3
                              "ProtectHostname", "RestrictSUIDSGID", "RestrictRealtime", "LockPersonality", "RemoveIPC"})
         all.add(flag, "b", 1);
     all.add("ProtectSystem", "s", "strict");
-    all.add("ProtectHome", "s", "yes");
+    all.add("ProtectHome", "s", program.privileged ? "read-only" : "yes");
+    if (!program.empty.empty()) all.add_empty(program.empty);
+    if (!program.writable.empty()) all.add_words("ReadWritePaths", program.writable);
     all.add("ProtectProc", "s", "invisible");
     all.add("RestrictNamespaces", "t", std::uint64_t{0});
-    all.add("CapabilityBoundingSet", "t", std::uint64_t{0});
+    all.add("CapabilityBoundingSet", "t", program.privileged ? of_a_server : std::uint64_t{0});
     all.add("AmbientCapabilities", "t", std::uint64_t{0});
     all.add("MemoryMax", "t", std::uint64_t{512} << 20);
     all.add("TasksMax", "t", std::uint64_t{64});

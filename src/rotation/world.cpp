@@ -22,7 +22,6 @@ using program::Program;
 
 constexpr auto issuer_time = 5min;
 constexpr std::string_view promtool = "/usr/bin/promtool";
-constexpr std::string_view nginx = "/usr/sbin/nginx";
 constexpr std::string_view issuer_account = "promwarden-issuer";
 
 void close_bus(sd_bus* bus) { ::sd_bus_flush_close_unref(bus); }
@@ -49,29 +48,6 @@ Result<> check_web_config(const std::string& path) {
     check.user = "prometheus";  // who must be able to read what it names
     const auto ended = TRY(program::run_somewhere(check, "promwarden-check"));
     if (ended.status != 0) return fail(Code::invalid, "check", path, program::said(ended));
-    return {};
-}
-
-/// One that does not run reads everything when it starts.
-bool nginx_runs() {
-    const auto file = read_trusted_file("/run/nginx.pid", 64);
-    if (!file) return false;
-    const auto comm = read_file(fmt::format("/proc/{}/comm", std::atol(file->text.c_str())), 64);
-    return comm && comm->text == "nginx\n";
-}
-
-/// Checked: nginx keeps what it has where the new configuration would not load.
-Result<> reload_nginx() {
-    if (!nginx_runs()) return {};
-    if (program::manager_runs()) return program::reload_unit("nginx.service");
-    Program check;
-    check.words = {std::string(nginx), "-t", "-q"};
-    const auto checked = TRY(program::run(check));
-    if (checked.status != 0) return fail(Code::invalid, "check", "nginx's configuration", program::said(checked));
-    Program reload;
-    reload.words = {std::string(nginx), "-s", "reload"};
-    const auto reloaded = TRY(program::run(reload));
-    if (reloaded.status != 0) return fail(Code::failed, "reload", "nginx", program::said(reloaded));
     return {};
 }
 
@@ -117,7 +93,6 @@ World host_world(bool may_wait) {
     world.host = ::uname(&name) == 0 ? name.nodename : "localhost";
     world.synchronised = synchronised(may_wait);
     if (installed(promtool)) world.check_web_config = check_web_config;
-    if (installed(nginx)) world.reload_proxy = reload_nginx;
     world.sign = run_issuer;
     return world;
 }

@@ -213,3 +213,36 @@ TEST_CASE("users: a password is hashed with a salt of its own") {
     CHECK(!nginx::hash_password(std::string(257, 'x')));
     CHECK(!nginx::hash_password(std::string("a\0b", 3)));
 }
+
+TEST_CASE("a file is tried in the place where it would be read") {
+    ProxyServer server;
+    server.configuration = "/etc/nginx/nginx.conf";
+    server.prefix = "/etc/nginx";
+    const auto add = [&](const char* path, const char* text) { server.texts.push_back({path, std::make_shared<const std::string>(text)}); };
+    add("/etc/nginx/nginx.conf", "events {}\nhttp { include mime.types; include\n  \"sites-enabled/*\" ; # last\n}\n");
+    add("/etc/nginx/mime.types", "types { }");
+    add("/etc/nginx/sites-enabled/a", "server { listen 1; }");
+    add("/etc/nginx/sites-enabled/z", "server { listen 2; }");
+    server.matches["/etc/nginx/sites-enabled/*"] = {"/etc/nginx/sites-enabled/a", "/etc/nginx/sites-enabled/z"};
+    SUBCASE("a new one, in the order of names, and no line is moved") {
+        CHECK(nginx::text_with(server, "/etc/nginx/sites-enabled/p", "/new") ==
+              "events {}\nhttp { include mime.types; include \"/etc/nginx/sites-enabled/a\"; include \"/new\"; include \"/etc/nginx/sites-enabled/z\"; # last\n}\n");
+    }
+    SUBCASE("instead of one that is there") {
+        CHECK(nginx::text_with(server, "/etc/nginx/sites-enabled/a", "/a \"new\" one") ==
+              "events {}\nhttp { include mime.types; include \"/a \\\"new\\\" one\"; include \"/etc/nginx/sites-enabled/z\"; # last\n}\n");
+    }
+    SUBCASE("in a file that is included itself") {
+        server.texts[1] = {"/etc/nginx/mime.types", std::make_shared<const std::string>("include conf.d/*.conf;  # the rest")};
+        CHECK(nginx::text_with(server, "/etc/nginx/conf.d/p.conf", "/new") == "events {}\nhttp { include \"/new\";  # the rest\n include\n  \"sites-enabled/*\" ; # last\n}\n");
+    }
+    SUBCASE("nowhere: a directory further down, a hidden name") {
+        CHECK_FALSE(nginx::text_with(server, "/etc/nginx/sites-enabled/more/p", "/new"));
+        CHECK_FALSE(nginx::text_with(server, "/etc/nginx/sites-enabled/.p", "/new"));
+        CHECK_FALSE(nginx::text_with(server, "/etc/nginx/conf.d/p.conf", "/new"));
+    }
+    SUBCASE("files that include each other end somewhere") {
+        server.texts[1] = {"/etc/nginx/mime.types", std::make_shared<const std::string>("include mime.types;")};
+        CHECK(nginx::text_with(server, "/etc/nginx/sites-enabled/p", "/new"));
+    }
+}

@@ -26,6 +26,20 @@ struct Applied {
 /// What the rotation does, after all else.
 bool of_certificates(const Change& change) { return change.control == rotation_control || change.control == "tls.client-auth"; }
 
+/// A site that cannot be yet: its summary says why.
+bool waits(const Change& change) { return change.kind == Change::Kind::site && change.diff.empty(); }
+
+/// What an apply is asked for once more after certificates were made: the control of a site that waited for its own.
+std::optional<std::string> second_wish(const Applied& applied) {
+    const auto waiting = std::ranges::find_if(applied.plan.changes, waits);
+    return waiting == applied.plan.changes.end() || applied.certificates.is_null() ? std::nullopt : std::optional(waiting->control);
+}
+
+void take_in(Applied& applied, Plan second) {
+    std::erase_if(applied.plan.changes, waits);
+    std::ranges::move(second.changes, std::back_inserter(applied.plan.changes));
+}
+
 /// Certificates follow what is accepted: not what is on trial, and not where their control only looks.
 bool rotates(const Options& options, const Plan& plan, Mode mode) {
     if (options.confirm_within || mode != Mode::enforce) return false;
@@ -64,11 +78,19 @@ Or<Applied> apply_by_agent(Agent agent, const Options& options) {
     Applied applied{TRY(plan_in(answer)), TRY(report_in(answer)), {}};
     if (rotates(options, applied.plan, mode_in(applied.report, rotation_control))) {
         applied.certificates = TRY(agent.call("Rotate", Json{{"due", true}}, longest_rotation));
+        if (const auto wish = second_wish(applied)) take_in(applied, TRY(plan_in(agent.call_in_parts("Apply", Json{{"force", options.force}, {"only", {*wish}}}, agent_time))));
         applied.report = TRY(report_in(agent.call_in_parts("Report", Json::object())));
     }
     if (!options.only.empty())
         std::erase_if(applied.report.controls, [&](const ControlReport& one) { return std::ranges::find(options.only, one.control->id) == options.only.end(); });
     return applied;
+}
+
+/// Certificates are recorded when they are done.
+void record_changes(const Engine& engine, const Policy& policy, const Plan& plan) {
+    for (const auto& change : plan.changes)
+        if (!of_certificates(change) && !waits(change) && policy.mode_of(change.control) == Mode::enforce)
+            record(engine, Event::Kind::apply, change.subject, fmt::format("policy {} {}", policy.path, policy.sha256.substr(0, 12)), change.summary, change.control);
 }
 
 Or<Applied> apply_here(const Options& options) {
@@ -82,11 +104,16 @@ Or<Applied> apply_here(const Options& options) {
     auto plan = engine.apply(candidate, request);
     if (!plan) return failure(exit_of_apply(plan.error()), plan.error().text());
     Applied applied{*std::move(plan), {}, {}};
-    for (const auto& change : applied.plan.changes)  // certificates are recorded when they are done
-        if (!of_certificates(change) && candidate.policy.mode_of(change.control) == Mode::enforce)
-            record(engine, Event::Kind::apply, change.subject, fmt::format("policy {} {}", candidate.policy.path, candidate.policy.sha256.substr(0, 12)), change.summary, change.control);
+    record_changes(engine, candidate.policy, applied.plan);
     if (options.confirm_within) TRY(leave_waiter(options));
     if (rotates(options, applied.plan, candidate.policy.mode_of(rotation_control))) applied.certificates = TRY(rotate_due(options, candidate.policy, engine));
+    if (const auto wish = second_wish(applied)) {
+        request.only = {*wish};
+        auto second = engine.apply(candidate, request);
+        if (!second) return failure(exit_of_apply(second.error()), second.error().text());
+        record_changes(engine, candidate.policy, *second);
+        take_in(applied, *std::move(second));
+    }
     applied.report = evaluate(candidate.policy, engine.observe(candidate.policy, options.only), options.only);
     return applied;
 }
@@ -99,6 +126,7 @@ std::string summary_of(const Applied& applied, bool colour) {
     Plan left;
     for (const auto& change : applied.plan.changes) {
         if (mode_in(applied.report, change.control) != Mode::enforce) left.changes.push_back(change);
+        else if (waits(change)) text += fmt::format("Waiting {}: {}\n", render::printable(change.subject), render::printable(change.summary));
         else if (!of_certificates(change)) text += fmt::format("Changed {}: {}\n", render::printable(change.subject), render::printable(change.summary));
     }
     for (const auto& cut : text.empty() ? std::vector<std::string>{} : applied.plan.cuts) text += fmt::format("Cut     {}\n", render::printable(cut));

@@ -6,6 +6,8 @@
 #include "agent.hpp"
 #include "local.hpp"
 #include "output.hpp"
+#include "promwarden/flags.hpp"
+#include "promwarden/host.hpp"
 #include "promwarden/nginx.hpp"
 
 namespace promwarden::cli {
@@ -16,9 +18,12 @@ constexpr const char* textfile_directory = "/var/lib/prometheus/node-exporter"; 
 
 }  // namespace
 
+/// With the endpoints of the Prometheus that is here.
 Outcome render_nginx(const Options& options) {
     const auto candidate = TRY(load_policy(options.policy));
-    const auto site = nginx::render_site(candidate.policy);
+    const auto servers = host::read_servers(candidate.policy.prometheus.unit, {});
+    const auto version = servers && !servers->empty() ? prometheus::version_of(servers->front().version) : std::nullopt;
+    const auto site = nginx::render_site(candidate.policy, version.value_or(prometheus::oldest_version), nginx::site_paths(candidate.policy));
     if (!site) return failure(Exit::usage, render::printable(site.error().text()));
     TRY(write_result(options, *site));
     return Exit::holds;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "families.hpp"
+#include "promwarden/flags.hpp"
 #include "promwarden/site.hpp"
 
 namespace promwarden {
@@ -29,6 +30,7 @@ SiteOptions options_of(std::string_view control, const Policy& policy, const Fac
     options.policy = &policy;
     options.only = {std::string(control)};
     options.backends = backends_of(policy, facts);
+    if (facts.servers && !facts.servers->empty()) options.version = prometheus::version_of(facts.servers->front().version);
     return options;
 }
 
