@@ -74,6 +74,7 @@ private:
     void on_files();
     void schedule_repair();
     void repair();
+    void leave_to_apply(std::vector<Change>& changes) const;
     [[nodiscard]] Event event_of(Event::Kind kind, const Change& change, std::string observed) const;
 
     // ---- guard.cpp: the watch over the table

@@ -148,6 +148,14 @@ void Agent::schedule_repair() {
     once<&Agent::repair>(repair_source_, files_settle, 10ms);
 }
 
+/// A site that no apply has installed is not a repair's to install: an undo would not know of it. So it is with one that waits for its certificate.
+void Agent::leave_to_apply(std::vector<Change>& changes) const {
+    const auto made = changes_to_undo(engine_.state(), true);
+    std::erase_if(changes, [&](const Change& change) {
+        return change.kind == Change::Kind::site && (!made || std::ranges::find(*made, change.subject, &Change::subject) == made->end());
+    });
+}
+
 /// Looks whether what an apply made is still so, and makes it so again. What could not be made so is not tried again until something is different.
 void Agent::repair() {
     repair_pending_ = false;
@@ -160,6 +168,7 @@ void Agent::repair() {
     const auto plan = Engine::plan(policy, facts, controls);
     auto changes = Engine::work_of(policy, plan);
     std::erase_if(changes, [](const Change& change) { return change.effect == Effect::restart; });  // a restart is an administrator's to ask for
+    leave_to_apply(changes);
     if (changes.empty() || changes == hopeless_) return;
     const auto wait = repair_backoff_.next(Clock::now());
     if (wait > 0ms) {
