@@ -23,6 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto longest_reload = 20s;
 constexpr auto between_looks = 20ms;
+constexpr std::size_t largest_site = 8 << 20;
 constexpr std::string_view worker_title = "nginx: worker process";
 constexpr std::string_view replaced_mark = " (deleted)";
 
@@ -63,17 +64,31 @@ std::string program_of(const ProxyServer& server) {
 
 // ---- a test ---------------------------------------------------------------------------------------------------------
 
-/// What nginx says against that text of its configuration; "": nothing. It opens what it would open at a start: logs, its process id, directories for bodies. Those are
-/// not the host's here.
-Result<std::string> complaint(const ProxyServer& server, const std::string& configuration) {
+/// It opens what it would open at a start: logs, its process id, directories for bodies. Those are not the host's here.
+Result<program::Ended> test(const ProxyServer& server, const std::string& configuration) {
     auto written = written_directories(server);
     program::Program check;
     check.words = {program_of(server), "-t", "-q", "-c", configuration};
     check.privileged = true;
     check.empty = std::move(written.empty);
     check.writable = std::move(written.needed);
-    const auto ended = TRY(program::run_somewhere(check, "promwarden-check-nginx"));
+    return program::run_somewhere(check, "promwarden-check-nginx");
+}
+
+/// What nginx says against it; "": nothing.
+std::string complaint(const program::Ended& ended) {
     return ended.status == 0 ? "" : fmt::format("nginx refuses it: {}", program::said(ended));
+}
+
+/// Where two servers have a name at one address, nginx warns and only the first is ever asked.
+std::string ignored(const program::Ended& ended, const std::string& site) {
+    for (const auto& server : nginx::read("", site).directives)
+        for (const auto& setting : server.block)
+            for (const auto& name : setting.name == "server_name" ? setting.words : std::vector<nginx::Word>{})
+                if (ended.errors.contains(fmt::format("conflicting server name \"{}\"", name.text)))
+                    return fmt::format("another site has the name {} there, and nginx would ask only one of them: {}", name.text,
+                                       program::said(ended));
+    return {};
 }
 
 std::string replace_all(std::string text, std::string_view from, std::string_view to) {
@@ -175,9 +190,12 @@ Result<> try_in_proxy(const Ground& ground, const std::string& temporary, const 
     TRY(trusted_stamp(server.configuration));  // nobody but root writes beside it
     // Beside it, because relative names in it are found from its directory. No include has names that begin with a dot.
     const auto trial = parent_of(server.configuration) + "/.nginx.conf.promwarden";
-    const Passing file((ground.root == "/" ? "" : ground.root) + trial);
+    const auto root = ground.root == "/" ? std::string() : ground.root;
+    const Passing file(root + trial);
     TRY(file.write(*text));
-    const auto said = TRY(complaint(server, trial));
+    const auto ended = TRY(test(server, trial));
+    auto said = complaint(ended);
+    if (said.empty()) said = ignored(ended, TRY(read_file(root + temporary, largest_site)).text);
     if (said.empty()) return {};
     return fail(Code::invalid, "check", name, replace_all(replace_all(said, temporary, name), trial, server.configuration));
 }
@@ -185,7 +203,7 @@ Result<> try_in_proxy(const Ground& ground, const std::string& temporary, const 
 Result<> reload_proxy() {
     const auto server = TRY(running());
     if (!server) return {};
-    if (const auto said = TRY(complaint(*server, server->configuration)); !said.empty())
+    if (const auto said = complaint(TRY(test(*server, server->configuration))); !said.empty())
         return fail(Code::invalid, "check", "nginx's configuration", said);
     const auto before = workers_of(server->master);
     TRY(ask_to_reload(server->master));

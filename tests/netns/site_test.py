@@ -341,6 +341,14 @@ class Site(unittest.TestCase):
             return lambda: other.write_text(FOREIGN_SITE)
         self.refused('unknown directive "nonsense" in /etc/nginx/sites-enabled/foreign:2', broken)
 
+    def test_a_site_that_nginx_would_ignore(self):
+        other = NGINX / "conf.d/other.conf"
+
+        def same_name():
+            other.write_text(f"server {{ listen 127.0.0.1:{PORT} ssl http2; server_name localhost; include /etc/nginx/promwarden/tls/proxy.conf; }}\n")
+            return other.unlink
+        self.refused("another site has the name localhost", same_name)
+
     @unittest.skipUnless(ALL, "a master that keeps what it has says so by doing nothing for twenty seconds: with --all")
     def test_a_port_that_is_somebody_elses(self):
         holder = socket.socket()
