@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 #include <yaml.h>
 
-#include "promwarden/prometheus.hpp"
+#include "promwarden/edit.hpp"
 
 namespace promwarden::yaml {
 
@@ -36,6 +36,7 @@ std::string_view view(const yaml_char_t* text) { return text == nullptr ? std::s
 /// Builds the tree from events. Children wait in one shared stack until their parent is complete, then move into the arena.
 class Builder {
 public:
+    explicit Builder(Extents* extents) : extents_(extents) {}
     std::expected<Tree, Problem> build(std::string_view text);
 
 private:
@@ -50,8 +51,8 @@ private:
     /// False: problem_ says why.
     bool take(const yaml_event_t& event);
     bool scalar(const yaml_event_t& event);
-    bool start(Node::Kind kind, const yaml_char_t* anchor, const yaml_char_t* tag, Position at);
-    bool finish();
+    bool start(Node::Kind kind, const yaml_char_t* anchor, const yaml_char_t* tag, Position at, bool flow);
+    bool finish(Position end);
     bool alias(const yaml_event_t& event);
     bool add(const Node* node, Position at);
     bool close_mapping(Open& open);
@@ -73,6 +74,7 @@ private:
     std::size_t merged_ = 0;
     std::uint64_t weight_ = 0;
     Problem problem_;
+    Extents* extents_;  // null: nobody asked
 };
 
 bool Builder::refuse(Position at, std::string message, bool limit) {
@@ -114,13 +116,15 @@ bool Builder::scalar(const yaml_event_t& event) {
     const auto& scalar = event.data.scalar;
     auto* node = make(Node::Kind::scalar, position(event.start_mark), scalar.anchor, scalar.tag);
     node->plain = scalar.style == YAML_PLAIN_SCALAR_STYLE;
+    if (extents_ != nullptr) (*extents_)[node] = {position(event.end_mark), false};
     node->text = keep({reinterpret_cast<const char*>(scalar.value), scalar.length});
     return add(node, node->at);
 }
 
-bool Builder::start(Node::Kind kind, const yaml_char_t* anchor, const yaml_char_t* tag, Position at) {
+bool Builder::start(Node::Kind kind, const yaml_char_t* anchor, const yaml_char_t* tag, Position at, bool flow) {
     if (open_.size() >= most_levels) return refuse(at, fmt::format("nested deeper than {} levels", most_levels));
     open_.push_back({make(kind, at, anchor, tag), kind == Node::Kind::sequence ? pending_.size() : entries_.size()});
+    if (extents_ != nullptr) (*extents_)[open_.back().node].flow = flow;
     return true;
 }
 
@@ -199,9 +203,10 @@ bool Builder::close_mapping(Open& open) {
     return true;
 }
 
-bool Builder::finish() {
+bool Builder::finish(Position end) {
     auto open = open_.back();
     auto& node = *open.node;
+    if (extents_ != nullptr) (*extents_)[&node].end = end;
     std::uint64_t weight = 1;
     std::uint16_t height = 0;
     const auto count = [&](const Node* child) {
@@ -233,10 +238,16 @@ bool Builder::take(const yaml_event_t& event) {
     const auto at = position(event.start_mark);
     switch (event.type) {
         case YAML_SCALAR_EVENT: return scalar(event);
-        case YAML_SEQUENCE_START_EVENT: return start(Node::Kind::sequence, event.data.sequence_start.anchor, event.data.sequence_start.tag, at);
-        case YAML_MAPPING_START_EVENT: return start(Node::Kind::mapping, event.data.mapping_start.anchor, event.data.mapping_start.tag, at);
+        case YAML_SEQUENCE_START_EVENT: {
+            const auto& list = event.data.sequence_start;
+            return start(Node::Kind::sequence, list.anchor, list.tag, at, list.style == YAML_FLOW_SEQUENCE_STYLE);
+        }
+        case YAML_MAPPING_START_EVENT: {
+            const auto& mapping = event.data.mapping_start;
+            return start(Node::Kind::mapping, mapping.anchor, mapping.tag, at, mapping.style == YAML_FLOW_MAPPING_STYLE);
+        }
         case YAML_SEQUENCE_END_EVENT:
-        case YAML_MAPPING_END_EVENT: return finish();
+        case YAML_MAPPING_END_EVENT: return finish(position(event.end_mark));
         case YAML_ALIAS_EVENT: return alias(event);
         case YAML_DOCUMENT_START_EVENT: anchors_.clear(); return true;
         default: return true;
@@ -280,9 +291,17 @@ bool Node::null() const {
     return kind == Kind::scalar && plain && !templated && (text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL");
 }
 
-std::expected<Tree, Problem> read(std::string_view text) {
+namespace {
+
+std::expected<Tree, Problem> read(std::string_view text, Extents* extents) {
     if (text.size() > most_text) return std::unexpected(Problem{{}, fmt::format("longer than {} MiB", most_text >> 20), true});
-    return Builder().build(text);
+    return Builder(extents).build(text);
 }
+
+}  // namespace
+
+std::expected<Tree, Problem> read(std::string_view text) { return read(text, nullptr); }
+
+std::expected<Tree, Problem> read(std::string_view text, Extents& extents) { return read(text, &extents); }
 
 }  // namespace promwarden::yaml
