@@ -105,6 +105,12 @@ void join(Finding& known, Finding other) {
     known.evidence = std::max(known.evidence, other.evidence);
 }
 
+/// Whether two findings are about the same place of a file; those that name none are.
+bool same_place(const Finding& one, const Finding& other) {
+    if (!one.location || !other.location) return one.location.has_value() == other.location.has_value();
+    return one.location->file == other.location->file && one.location->line == other.location->line && one.location->path == other.location->path;
+}
+
 /// Findings of one more part: what it repeats of itself is dropped, what another part saw, too, is joined.
 void add_findings(std::vector<Finding>& whole, std::vector<Finding> part) {
     const auto before = whole.size();
@@ -112,7 +118,7 @@ void add_findings(std::vector<Finding>& whole, std::vector<Finding> part) {
         const auto others = std::span(whole).first(before), own = std::span(whole).subspan(before);
         const auto same = std::ranges::find_if(others, [&](const Finding& one) { return !finding.about.empty() && one.about == finding.about; });
         if (same != others.end()) join(*same, std::move(finding));
-        else if (std::ranges::none_of(own, [&](const Finding& one) { return one.subject == finding.subject && one.observed == finding.observed && one.expected == finding.expected; }))
+        else if (std::ranges::none_of(own, [&](const Finding& one) { return one.subject == finding.subject && one.observed == finding.observed && one.expected == finding.expected && same_place(one, finding); }))
             whole.push_back(std::move(finding));
     }
 }
