@@ -20,6 +20,7 @@ struct ApplyRequest {
     bool force = false;                                 // over a stranger on a guarded port, and through the caller's own connection
     std::optional<std::chrono::seconds> confirm_within;
     std::vector<std::string> only;                      // controls; empty: all. Without one that the ruleset enforces, the policy must be in force already
+    bool edit_config = false;                           // make changes that are made on request only, to prometheus.yml, too
     bool accept_later = false;                          // the caller will call State::accept itself, at once
     pid_t caller = 0;                                   // whose ancestors' connections must survive; 0: nobody's
 };
@@ -94,11 +95,13 @@ public:
     /// The same of a mounted image or chroot: what lies on its disk, and nothing of this host.
     static Result<Facts> observe_image(const Policy& policy, const std::string& root);
     /// As observe, and what an apply must ask besides: who holds the ports, whose connections would end.
-    ApplyFacts observe_for_apply(const Policy& policy, std::span<const std::string> only = {});
+    /// `on_request`: and what changes that are made on request only need.
+    ApplyFacts observe_for_apply(const Policy& policy, std::span<const std::string> only = {}, bool on_request = false);
     /// What stands between these facts and the policy, as far as these controls go (empty: all). Pure.
-    static Plan plan(const Policy& policy, const ApplyFacts& facts, std::span<const std::string> only = {});
-    /// Those changes of a plan that are to be made to files and services: of controls that are enforced, and within what this process may do.
-    static std::vector<Change> work_of(const Policy& policy, const Plan& plan);
+    static Plan plan(const Policy& policy, const ApplyFacts& facts, std::span<const std::string> only = {}, bool on_request = false);
+    /// Those changes of a plan that are to be made to files and services: of controls that are enforced, within what this process may do, and what is made on request
+    /// only where that was asked for.
+    static std::vector<Change> work_of(const Policy& policy, const Plan& plan, bool on_request = false);
 
     // ---- acting; each takes the lock of the state
 

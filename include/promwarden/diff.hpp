@@ -13,4 +13,10 @@ using Hides = std::function<bool(std::string_view line)>;
 /// no context, so that `patch -p1` takes the result all the same; where it is changed itself, only its place is shown.
 std::string unified_diff(std::string_view before, std::string_view after, std::string_view path, const Hides& hides = {});
 
+/// A run of lines that differ, in bytes.
+struct Difference {
+    std::size_t before_at = 0, before_length = 0, after_at = 0, after_length = 0;
+};
+std::vector<Difference> differences(std::string_view before, std::string_view after);
+
 }  // namespace promwarden

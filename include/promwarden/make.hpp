@@ -62,8 +62,10 @@ Result<> keep_changes_of_trial(const State& state);
 /// What is asked of others, as functions, so that a test can answer.
 struct Services {
     Ground ground;
+    /// Called before changes with such an effect are made: how a service is now is what it is compared with afterwards. None: nothing is.
+    std::function<Result<>(Effect)> look_before = {};
     /// Has the services take up what was changed, and proves that they did and are well. Told the changes that ask for it.
-    std::function<Result<>(Effect, std::span<const Change>)> take_up;
+    std::function<Result<>(Effect, std::span<const Change>)> take_up = {};
 };
 
 /// Carries changes out in their order. What each asks of a service is done after the last of those that ask for the same in a row. On an error, everything that the

@@ -15,8 +15,13 @@ namespace promwarden {
 
 /// A text in pieces: what it says itself, or what another file holds. So a secret that moves into a file of its own is not copied into what an undo remembers.
 struct Piece {
+    struct Part {
+        std::size_t at = 0, length = 0;
+        bool operator==(const Part&) const = default;
+    };
     std::string text;
-    std::string from;  // path of the file whose whole text stands here; "": `text` does
+    std::string from;                // path of the file whose text stands here; "": `text` does
+    std::optional<Part> part = {};   // only these bytes of it
     bool operator==(const Piece&) const = default;
 };
 using Contents = std::vector<Piece>;
@@ -32,6 +37,18 @@ struct WriteFile {
     bool operator==(const WriteFile&) const = default;
 };
 
+/// Some bytes of a file that is there; all others are not even remembered, because there may be secrets among them. Owner, group, mode and access list stay.
+struct EditFile {
+    struct Splice {
+        std::size_t before_at = 0, after_at = 0;  // where, in the text before and after
+        Contents before, after;                   // what goes, and what stands there instead
+        bool operator==(const Splice&) const = default;
+    };
+    std::vector<Splice> splices;     // in their order, none within another
+    std::string before, after;       // SHA-256 of the whole text
+    bool operator==(const EditFile&) const = default;
+};
+
 /// The target of a symbolic link. nullopt: there is none of that name.
 struct PointLink {
     std::optional<std::string> before, after;
@@ -39,7 +56,7 @@ struct PointLink {
 };
 
 /// What is done to one name. monostate: something that is not a file, as the ruleset.
-using Deed = std::variant<std::monostate, SetAccess, WriteFile, PointLink>;
+using Deed = std::variant<std::monostate, SetAccess, WriteFile, PointLink, EditFile>;
 /// What takes it back.
 Deed inverse(const Deed& deed);
 
@@ -71,6 +88,7 @@ struct Change {
     Deed deed = {};
     Judge judge = Judge::nobody;
     Effect effect = Effect::none;
+    bool on_request = false;  // an apply makes it only where it is asked to edit what people write: prometheus.yml
     bool operator==(const Change&) const = default;
 };
 
@@ -80,6 +98,7 @@ std::string diff_of(const std::string& subject, const Deed& deed, std::span<cons
 struct Plan {
     std::vector<Change> changes;
     std::vector<std::string> cuts;  // live connections that would end: "203.0.113.5:51234 -> 10.0.0.1:9090"
+    std::vector<std::string> refusals;  // what a control asks for and is not done, and why: "/etc/prometheus/web.yml: it is a symbolic link"
 
     [[nodiscard]] bool empty() const { return changes.empty(); }
     bool operator==(const Plan&) const = default;

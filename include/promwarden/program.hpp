@@ -41,7 +41,7 @@ Result<Ended> run_somewhere(const Program& program, const std::string& unit);
 
 /// Whether systemd runs this machine.
 bool manager_runs();
-/// Both wait until the job is done. Code::unsupported where no manager answers.
+/// Both wait until the job is done. Code::unsupported where no manager answers, and where the unit has no way to reload.
 Result<> reload_unit(const std::string& unit);
 Result<> restart_unit(const std::string& unit);
 /// Has it read its unit files again, over its own socket: that works before and without D-Bus.

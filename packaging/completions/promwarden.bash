@@ -33,8 +33,9 @@ _promwarden() {
             case "$command $action" in
                 ' ') words="$commands $options --version" ;;
                 'check '*) words="$options $report --root --no-live" ;;
-                'plan '*|'status '*) words="$options $report" ;;
-                'apply '*) words="$options $report --confirm-within --force" ;;
+                'plan '*) words="$options $report --edit-config" ;;
+                'status '*) words="$options $report" ;;
+                'apply '*) words="$options $report --confirm-within --force --edit-config" ;;
                 'confirm '*) words=$options ;;
                 'undo '*) words="$options --format --output --all" ;;
                 'watch '*) words="$options --format" ;;

@@ -44,6 +44,7 @@ complete -c promwarden -n "$used check plan apply status lint; and not $used pol
 complete -c promwarden -n "$used check plan apply status lint; and not $used policy" -l fail-on -xa 'critical high medium low' -d 'Lowest severity that decides the exit status'
 complete -c promwarden -n "$used check; and not $used policy" -l root -ra '(__fish_complete_directories)' -d 'A mounted image instead of this host'
 complete -c promwarden -n "$used check; and not $used policy" -l no-live -d 'Ask no endpoint'
+complete -c promwarden -n "$used apply plan" -l edit-config -d 'Edit prometheus.yml, too'
 complete -c promwarden -n "$used apply" -l confirm-within -xa '60s 5m' -d 'Undo unless confirmed in time'
 complete -c promwarden -n "$used apply" -l force -d 'Apply against a refusal'
 complete -c promwarden -n "$used why-request" -l role -x -d 'Who asks'

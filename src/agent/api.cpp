@@ -44,8 +44,8 @@ method Certificates() -> (certificates: []object)
 # Renews a certificate of the policy now, or does what is due, or puts a new local authority in the place of the old one. Root only
 method Rotate(name: ?string, rekey: ?bool, force: ?bool, due: ?bool, authority: ?bool, until_overlap: ?bool) -> (rotations: []object, notes: []string, step: ?string)
 
-# Takes the policy on disk and makes it so, or only these controls of the policy in force. With confirm_within (seconds) it returns to the one before unless Confirm comes. With `more` the report comes in parts. Root only
-method Apply(force: ?bool, confirm_within: ?int, only: ?[]string) -> (plan: object, report: object)
+# Takes the policy on disk and makes it so, or only these controls of the policy in force. With edit_config it edits prometheus.yml, too, where a control asks for it. With confirm_within (seconds) it returns to the one before unless Confirm comes. With `more` the report comes in parts. Root only
+method Apply(force: ?bool, confirm_within: ?int, only: ?[]string, edit_config: ?bool) -> (plan: object, report: object)
 
 # Keeps what is on trial. Root only
 method Confirm() -> ()
@@ -162,7 +162,7 @@ varlink::Service Agent::service() {
                                {"Metrics", Access::anyone, Streaming::never, {}, metrics},
                                {"Certificates", Access::anyone, Streaming::never, {}, [this](Call call) { call.reply({{"certificates", certificates()}}); }},
                                {"Rotate", Access::root, Streaming::never, {"name", "rekey", "force", "due", "authority", "until_overlap"}, [this](Call call) { on_rotate(std::move(call)); }},
-                               {"Apply", Access::root, Streaming::allowed, {"force", "confirm_within", "only"}, [this](Call call) { on_apply(std::move(call)); }},
+                               {"Apply", Access::root, Streaming::allowed, {"force", "confirm_within", "only", "edit_config"}, [this](Call call) { on_apply(std::move(call)); }},
                                {"Confirm", Access::root, Streaming::never, {}, [this](Call call) { on_confirm(std::move(call)); }},
                                {"Undo", Access::root, Streaming::never, {"all"}, [this](Call call) { on_undo(std::move(call)); }},
                                {"Reload", Access::root, Streaming::never, {}, [this](Call call) { on_reload(std::move(call)); }},
@@ -178,9 +178,9 @@ varlink::Service Agent::service() {
 }
 
 void Agent::on_apply(Call call) {
-    std::optional<bool> force;
+    std::optional<bool> force, edit_config;
     std::optional<std::int64_t> seconds;
-    if (!parameter(call, "force", &Json::is_boolean, force) || !parameter(call, "confirm_within", &Json::is_number_integer, seconds)) return;
+    if (!parameter(call, "force", &Json::is_boolean, force) || !parameter(call, "edit_config", &Json::is_boolean, edit_config) || !parameter(call, "confirm_within", &Json::is_number_integer, seconds)) return;
     if (seconds && (*seconds < 1 || *seconds > 86'400)) return call.invalid_parameter("confirm_within");
     auto only = controls_named(call);
     if (!only) return;
@@ -188,6 +188,7 @@ void Agent::on_apply(Call call) {
     if (!candidate) return answer_error(call, candidate.error());
     ApplyRequest request;
     request.force = force.value_or(false);
+    request.edit_config = edit_config.value_or(false);
     request.caller = call.peer().pid;
     if (seconds) request.confirm_within = std::chrono::seconds(*seconds);
     request.only = *std::move(only);
@@ -270,7 +271,10 @@ void Agent::on_history(Call call) {
 void Agent::on_plan(Call call) {
     auto candidate = read_disk();
     if (!candidate) return answer_error(call, candidate.error());
-    call.reply({{"plan", to_json(Engine::plan(candidate->policy, engine_.observe_for_apply(candidate->policy)))}});
+    auto plan = Engine::plan(candidate->policy, engine_.observe_for_apply(candidate->policy, {}, true), {}, true);
+    for (auto& change : plan.changes)  // lines of files that this caller may not be able to read
+        if (call.peer().uid != 0 && (std::holds_alternative<WriteFile>(change.deed) || std::holds_alternative<EditFile>(change.deed))) change.diff.clear();
+    call.reply({{"plan", to_json(plan)}});
 }
 
 }  // namespace promwarden

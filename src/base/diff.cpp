@@ -114,4 +114,23 @@ std::string unified_diff(std::string_view before, std::string_view after, std::s
     return text;
 }
 
+std::vector<Difference> differences(std::string_view before, std::string_view after) {
+    const auto old_lines = lines_of(before), new_lines = lines_of(after);
+    std::vector<Difference> all;
+    std::size_t old_at = 0, new_at = 0;
+    bool within = false;
+    for (const auto& step : way(old_lines, new_lines)) {
+        const auto gone = step.sign == '+' ? 0 : old_lines[step.before].size(), come = step.sign == '-' ? 0 : new_lines[step.after].size();
+        if (step.sign != ' ') {
+            if (!within) all.push_back({old_at, 0, new_at, 0});
+            all.back().before_length += gone;
+            all.back().after_length += come;
+        }
+        within = step.sign != ' ';
+        old_at += gone;
+        new_at += come;
+    }
+    return all;
+}
+
 }  // namespace promwarden

@@ -48,7 +48,7 @@ struct Options {
     Severity fail_on = Severity::low;
 
     std::optional<std::chrono::seconds> confirm_within, since;
-    bool force = false, all = false, rekey = false, until_overlap = false, no_live = false;
+    bool force = false, edit_config = false, all = false, rekey = false, until_overlap = false, no_live = false;
     std::string control;   // of history
     std::string argument;  // the positional one; "" where it was left out
     std::vector<std::string> files;  // of lint
@@ -96,7 +96,7 @@ Outcome access_user_remove(const Options& options);
 
 /// What a command takes besides the options of all.
 enum Takes : unsigned { nothing = 0, text_or_json = 1, report_format = 2, output = 4, selection = 8, apply_options = 16, undo_options = 32, history_options = 64, lint_options = 128,
-                      force_option = 256, rekey_option = 512, overlap_option = 1024, image_option = 2048, request_options = 4096, live_option = 8192, user_options = 16384 };
+                      force_option = 256, rekey_option = 512, overlap_option = 1024, image_option = 2048, request_options = 4096, live_option = 8192, user_options = 16384, edit_option = 32768 };
 
 struct Command {
     std::string_view name;      // "check"; "policy check" is a command of a command, "access user add" one of that

@@ -17,8 +17,8 @@ constexpr unsigned report_options = report_format | output | selection;
 
 constexpr auto commands = std::to_array<Command>({
     {"check", "", "observe once, evaluate, report", report_options | image_option | live_option, check},
-    {"plan", "", "the exact changes that apply would make, and the connections it would cut", text_or_json | output | selection, plan},
-    {"apply", "", "make it so, then observe again and report", report_options | apply_options, apply},
+    {"plan", "", "the exact changes that apply would make, and the connections it would cut", text_or_json | output | selection | edit_option, plan},
+    {"apply", "", "make it so, then observe again and report", report_options | apply_options | edit_option, apply},
     {"confirm", "", "keep what 'apply --confirm-within' made", nothing, confirm},
     {"undo", "", "put back what the last apply changed", text_or_json | output | undo_options, undo},
     {"status", "", "the agent's current view", report_options, status},
@@ -69,6 +69,8 @@ constexpr auto specific = std::to_array<Option>({
      [](auto& app, auto& name, auto& help, auto&, auto& words) { app.add_option(name, words.confirm_within, help); }},
     {apply_options, "--force", "", "over a stranger on a guarded port, and through your own connection",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.force, help); }},
+    {edit_option, "--edit-config", "", "edit prometheus.yml, too, where a control asks for it",
+     [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.edit_config, help); }},
     {force_option, "--force", "", "even where the new one expires before the one that is there",
      [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.force, help); }},
     {rekey_option, "--rekey", "", "with a new key", [](auto& app, auto& name, auto& help, auto& options, auto&) { app.add_flag(name, options.rekey, help); }},

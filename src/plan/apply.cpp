@@ -45,8 +45,8 @@ bool asks_for_ruleset(std::span<const std::string> only) {
 
 }  // namespace
 
-ApplyFacts Engine::observe_for_apply(const Policy& policy, std::span<const std::string> only) {
-    auto acting = enforceable(only);
+ApplyFacts Engine::observe_for_apply(const Policy& policy, std::span<const std::string> only, bool on_request) {
+    auto acting = enforceable(only, on_request);
     const bool site = asks_for_site(policy, only);
     if (site && acting.empty()) acting = {"audit.query-log-file"};  // for the server's version, and who rotates logs
     ApplyFacts facts = acting.empty() ? observe_filter() : observe(policy, acting, Asking::no);
@@ -66,7 +66,7 @@ ApplyFacts Engine::observe_for_apply(const Policy& policy, std::span<const std::
     return facts;
 }
 
-Plan Engine::plan(const Policy& policy, const ApplyFacts& facts, std::span<const std::string> only) {
+Plan Engine::plan(const Policy& policy, const ApplyFacts& facts, std::span<const std::string> only, bool on_request) {
     Plan plan;
     if (asks_for_ruleset(only)) {
         plan_filter(policy, facts, plan);
@@ -76,21 +76,21 @@ Plan Engine::plan(const Policy& policy, const ApplyFacts& facts, std::span<const
         }
     }
     if (only.empty() || std::ranges::any_of(only, [](const std::string& id) { return id.starts_with("tls."); })) plan_certificates(policy, facts, plan);
-    if (const auto acting = enforceable(only); !acting.empty()) plan_remedies(policy, facts, evaluate(policy, facts, acting), plan);
+    if (const auto acting = enforceable(only, on_request); !acting.empty()) plan_remedies(policy, facts, evaluate(policy, facts, acting), plan);
     plan_site(policy, facts, only, plan);
     return plan;
 }
 
 std::vector<std::string> kept_by_work(const Policy& policy) {
-    auto ids = enforceable({});
+    auto ids = enforceable({}, false);
     if (asks_for_site(policy, {})) ids.emplace_back(site_control);
     std::erase_if(ids, [&](const std::string& id) { return policy.mode_of(id) != Mode::enforce; });
     return ids;
 }
 
-std::vector<Change> Engine::work_of(const Policy& policy, const Plan& plan) {
+std::vector<Change> Engine::work_of(const Policy& policy, const Plan& plan, bool on_request) {
     std::vector<Change> work;
-    std::ranges::copy_if(plan.changes, std::back_inserter(work), [&](const Change& change) { return !std::holds_alternative<std::monostate>(change.deed) && policy.mode_of(change.control) == Mode::enforce && !beyond_us(change); });
+    std::ranges::copy_if(plan.changes, std::back_inserter(work), [&](const Change& change) { return (on_request || !change.on_request) && !std::holds_alternative<std::monostate>(change.deed) && policy.mode_of(change.control) == Mode::enforce && !beyond_us(change); });
     return work;
 }
 
@@ -121,12 +121,12 @@ Result<> Engine::refuse(const Candidate& candidate, const ApplyRequest& request,
 Result<Applying> Engine::begin_apply(const Candidate& candidate, const ApplyRequest& request) {
     Applying applying{candidate, request, {}, {}, TRY(state_.lock()), false};
     const auto& policy = candidate.policy;
-    const auto facts = observe_for_apply(policy, request.only);
+    const auto facts = observe_for_apply(policy, request.only, request.edit_config);
     if (!facts.firewall) return std::unexpected(facts.firewall.error());
-    auto& plan = applying.plan = Engine::plan(policy, facts, request.only);
+    auto& plan = applying.plan = Engine::plan(policy, facts, request.only, request.edit_config);
     TRY(refuse(candidate, request, facts, plan));
-    std::erase_if(plan.changes, beyond_us);
-    applying.work = work_of(policy, plan);
+    std::erase_if(plan.changes, [&](const Change& change) { return beyond_us(change) || (change.on_request && !request.edit_config); });
+    applying.work = work_of(policy, plan, request.edit_config);
     const bool loads = asks_for_ruleset(request.only) && policy.mode_of(filter_control) == Mode::enforce;
     if (!loads && applying.work.empty()) return applying;  // audit: say it, leave it
     if (!asks_for_ruleset(request.only)) {

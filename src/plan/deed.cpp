@@ -28,11 +28,25 @@ Json to_json(const FileAccess& access) {
     return {{"owner", access.owner}, {"group", access.group}, {"mode", access.mode}, {"acl", std::move(acl)}};
 }
 
+Json to_json(const Piece& piece) {
+    if (piece.from.empty()) return piece.text;
+    Json json{{"from", piece.from}};
+    if (piece.part) json["part"] = {piece.part->at, piece.part->length};
+    return json;
+}
+
 Json to_json(const std::optional<Contents>& contents) {
     if (!contents) return nullptr;
     Json pieces = Json::array();
-    for (const auto& piece : *contents) pieces.push_back(piece.from.empty() ? Json(piece.text) : Json{{"from", piece.from}});
+    for (const auto& piece : *contents) pieces.push_back(to_json(piece));
     return pieces;
+}
+
+Json to_json(const EditFile& edit) {
+    Json splices = Json::array();
+    for (const auto& splice : edit.splices)
+        splices.push_back({{"before_at", splice.before_at}, {"after_at", splice.after_at}, {"before", to_json(std::optional(splice.before))}, {"after", to_json(std::optional(splice.after))}});
+    return {{"deed", "edit"}, {"splices", std::move(splices)}, {"before", edit.before}, {"after", edit.after}};
 }
 
 Json to_json(const std::optional<std::string>& text) { return text ? Json(*text) : Json(nullptr); }
@@ -67,6 +81,10 @@ Result<std::optional<Contents>> read_contents(const Json& json, const char* key)
         const bool named = piece.is_object() && piece.contains("from") && piece["from"].is_string();
         if (!named && !piece.is_string()) return unreadable("a piece of a text is none");
         contents.push_back(named ? Piece{"", piece["from"].get<std::string>()} : Piece{piece.get<std::string>(), ""});
+        if (!named || !piece.contains("part")) continue;
+        const auto& part = piece["part"];
+        if (!part.is_array() || part.size() != 2 || !part[0].is_number_unsigned() || !part[1].is_number_unsigned()) return unreadable("a part of a file is none");
+        contents.back().part = {part[0].get<std::size_t>(), part[1].get<std::size_t>()};
     }
     return contents;
 }
@@ -77,10 +95,37 @@ Result<std::optional<std::string>> read_target(const Json& json, const char* key
     return json[key].get<std::string>();
 }
 
+Result<EditFile> read_edit(const Json& json) {
+    const auto text = [&](const char* key) { return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : ""; };
+    EditFile edit{{}, text("before"), text("after")};
+    if (edit.before.empty() || edit.after.empty() || !json.contains("splices") || !json["splices"].is_array()) return unreadable("an edit is none");
+    for (const auto& one : json["splices"]) {
+        auto before = TRY(read_contents(one, "before")), after = TRY(read_contents(one, "after"));
+        if (!before || !after) return unreadable("a splice is none");
+        edit.splices.push_back({TRY(number_at(one, "before_at")), TRY(number_at(one, "after_at")), *std::move(before), *std::move(after)});
+    }
+    return edit;
+}
+
 /// What a person is shown of it: pieces of other files are secrets.
 std::string shown(const std::optional<Contents>& contents) {
     std::string text;
     for (const auto& piece : contents.value_or(Contents{})) text += piece.from.empty() ? piece.text : "<hidden>";
+    return text;
+}
+
+/// What is kept of an edit: not the lines around it.
+std::string edit_lines(const EditFile& edit) {
+    const auto lines = [](char sign, std::string_view text) {
+        std::string all;
+        for (std::size_t end = 0; !text.empty(); text.remove_prefix(std::min(end + 1, text.size()))) {
+            end = std::min(text.find('\n'), text.size());
+            all += fmt::format("{} {}\n", sign, text.substr(0, end));
+        }
+        return all;
+    };
+    std::string text;
+    for (const auto& splice : edit.splices) text += lines('-', shown(splice.before)) + lines('+', shown(splice.after));
     return text;
 }
 
@@ -102,6 +147,11 @@ Deed inverse(const Deed& deed) {
                               return write;
                           },
                           [](const PointLink& link) -> Deed { return PointLink{link.after, link.before}; },
+                          [](EditFile edit) -> Deed {
+                              std::swap(edit.before, edit.after);
+                              for (auto& splice : edit.splices) splice = {splice.after_at, splice.before_at, std::move(splice.after), std::move(splice.before)};
+                              return edit;
+                          },
                       },
                       deed);
 }
@@ -114,6 +164,7 @@ Json to_json(const Deed& deed) {
                               return {{"deed", "write"}, {"before", to_json(write.before)}, {"after", to_json(write.after)}, {"access", to_json(write.access)}, {"directory", write.directory ? Json(*write.directory) : Json(nullptr)}};
                           },
                           [](const PointLink& link) -> Json { return {{"deed", "link"}, {"before", to_json(link.before)}, {"after", to_json(link.after)}}; },
+                          [](const EditFile& edit) -> Json { return to_json(edit); },
                       },
                       deed);
 }
@@ -123,6 +174,7 @@ Result<Deed> read_deed(const Json& json) {
     if (kind == "none") return Deed{};
     if (kind == "access") return Deed(SetAccess{TRY(read_access(json, "before")), TRY(read_access(json, "after"))});
     if (kind == "link") return Deed(PointLink{TRY(read_target(json, "before")), TRY(read_target(json, "after"))});
+    if (kind == "edit") return Deed(TRY(read_edit(json)));
     if (kind != "write") return unreadable("it is of an unknown kind");
     WriteFile write{TRY(read_contents(json, "before")), TRY(read_contents(json, "after")), TRY(read_access(json, "access")), {}};
     if (json.contains("directory") && !json["directory"].is_null()) write.directory = TRY(number_at(json, "directory"));
@@ -143,6 +195,7 @@ std::string diff_of(const std::string& subject, const Deed& deed, std::span<cons
                           [](const SetAccess& set) { return fmt::format("- {}\n+ {}\n", to_text(set.before), to_text(set.after)); },
                           [&](const WriteFile& write) { return unified_diff(shown(write.before), shown(write.after), subject, hides); },
                           [](const PointLink& link) { return link_lines(link); },
+                          [](const EditFile& edit) { return edit_lines(edit); },
                       },
                       deed);
 }

@@ -49,7 +49,7 @@ Result<Change> read_line(std::string_view line, const std::string& path) {
     const auto judge = value_in<Judge>(json, "judge", judges);
     const auto effect = value_in<Effect>(json, "effect", effects);
     if (!kind || !judge || !effect || !json.contains("deed")) return damaged(path);
-    return Change{*kind, text("control"), text("subject"), text("summary"), "", TRY(read_deed(json["deed"])), *judge, *effect};
+    return Change{*kind, text("control"), text("subject"), text("summary"), "", TRY(read_deed(json["deed"])), *judge, *effect, false};
 }
 
 /// Complete lines only: half of one was not durable, so its change was not made.

@@ -33,6 +33,7 @@ std::size_t end_of_row(std::span<const Change> changes, std::size_t from) {
 
 Result<> make_row(std::span<const Change> row, Journal& journal, const Services& services) {
     bool done = false;
+    if (services.look_before) TRY(services.look_before(row.front().effect));
     for (const auto& change : row) {
         TRY(journal.intend(change));
         if (TRY(perform(services.ground, change))) done = true;
@@ -46,6 +47,8 @@ Result<> make_row(std::span<const Change> row, Journal& journal, const Services&
 Result<> take_back(std::span<const Change> changes, const Services& services) {
     std::optional<Error> trouble;
     std::vector<Change> done;
+    // A failure is what an apply may come from: what the services say now is what their being well again is compared with.
+    if (services.look_before && std::ranges::any_of(changes, [](const Change& change) { return change.effect == Effect::reload; })) (void)services.look_before(Effect::reload);
     for (const auto& change : changes | std::views::reverse) {
         const auto back = inverse_of(change);
         const auto result = perform(services.ground, back);

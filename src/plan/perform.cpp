@@ -148,7 +148,9 @@ Result<std::string> text_of(const Ground& ground, const Contents& contents) {
         TRY(only_root(from));
         auto found = TRY(read(from));
         if (!found) return fail(Code::missing, "read", piece.from);
-        text += found->text;
+        const auto part = piece.part.value_or(Piece::Part{0, found->text.size()});
+        if (part.at > found->text.size() || part.length > found->text.size() - part.at) return fail(Code::stale, "read", piece.from, "somebody else changed it");
+        text += std::string_view(found->text).substr(part.at, part.length);
     }
     return text;
 }
@@ -241,6 +243,35 @@ Result<bool> do_it(const Ground& ground, const Change& change, const WriteFile& 
     if (now.has_value() != before.has_value() || (now && now->text != *before)) return fail(Code::stale, "change", change.subject, "somebody else changed it");
     if (after) TRY(write(ground, change, place, *after, now, deed.access));
     else TRY(remove(ground, place, deed.directory.has_value()));
+    return true;
+}
+
+/// The bytes of one side of a splice, put together where its other side stands.
+Result<std::string> spliced(const Ground& ground, const Change& change, const EditFile& deed, std::string_view now) {
+    std::string text;
+    std::size_t at = 0;
+    for (const auto& splice : deed.splices) {
+        const auto gone = TRY(text_of(ground, splice.before));
+        if (splice.before_at < at || splice.before_at > now.size() || !now.substr(splice.before_at).starts_with(gone)) return fail(Code::stale, "change", change.subject, "somebody else changed it");
+        text += now.substr(at, splice.before_at - at);
+        text += TRY(text_of(ground, splice.after));
+        at = splice.before_at + gone.size();
+    }
+    text += now.substr(at);
+    if (sha256(text) != deed.after) return fail(Code::stale, "change", change.subject, "what was put into it is not what it was");
+    return text;
+}
+
+Result<bool> do_it(const Ground& ground, const Change& change, const EditFile& deed) {
+    const auto place = TRY(find(ground, change.subject));
+    TRY(only_root(place));
+    sweep(place);
+    const auto now = TRY(read(place));
+    if (!now) return fail(Code::missing, "change", change.subject);
+    const auto digest = sha256(now->text);
+    if (digest == deed.after) return false;
+    if (digest != deed.before) return fail(Code::stale, "change", change.subject, "somebody else changed it");
+    TRY(write(ground, change, place, TRY(spliced(ground, change, deed, now->text)), now, {}));
     return true;
 }
 

@@ -4,22 +4,25 @@
 
 #include <algorithm>
 
+#include "edits.hpp"
+
 namespace promwarden {
 
 namespace {
 
 /// The order in which an apply makes them: who may read a file before what is written into it, what a service reads before the flags that make it read it.
-int rank(Change::Kind kind) {
+int rank(const Change& change) {
     using enum Change::Kind;
-    switch (kind) {
+    if (change.judge == Judge::promtool_config) return 5;  // it may name any of the others
+    switch (change.kind) {
         case firewall: return 0;
         case file: return 1;
         case web: return 2;
         case unit: return 3;
         case rules: return 4;
-        case site: return 5;
+        case site: return 6;
     }
-    return 6;
+    return 7;
 }
 
 /// One name can be in the findings of several controls: what all of them take away is taken away at once.
@@ -43,20 +46,20 @@ void add_access(std::vector<Change>& changes, const ControlReport& report, const
 }  // namespace
 
 void plan_remedies(const Policy& policy, const Facts& facts, const Report& report, Plan& plan) {
-    (void)policy;
-    (void)facts;
     for (const auto& one : report.controls) {
         if (one.decision.verdict != Verdict::fail || one.waived) continue;
         for (const auto& finding : one.decision.findings)
             if (finding.remedy.access) add_access(plan.changes, one, finding);
     }
-    std::ranges::stable_sort(plan.changes, {}, [](const Change& change) { return rank(change.kind); });
+    plan_edits(policy, facts, report, plan);
+    std::ranges::stable_sort(plan.changes, {}, rank);
 }
 
-std::vector<std::string> enforceable(std::span<const std::string> only) {
+std::vector<std::string> enforceable(std::span<const std::string> only, bool on_request) {
     std::vector<std::string> ids;
+    const auto by_edit = controls_by_edit(on_request);
     for (const auto& control : catalogue())
-        if (control.decide != nullptr && control.enforced_by.contains("chmod") && (only.empty() || std::ranges::find(only, control.id) != only.end())) ids.emplace_back(control.id);
+        if (control.decide != nullptr && (control.enforced_by.contains("chmod") || std::ranges::find(by_edit, control.id) != by_edit.end()) && (only.empty() || std::ranges::find(only, control.id) != only.end())) ids.emplace_back(control.id);
     return ids;
 }
 

@@ -1,10 +1,12 @@
 // What changes ask of others on this host: programs that judge a file, services that take a change up, and the proof that they did and are well.
 
 #include <algorithm>
+#include <csignal>
 #include <thread>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "promwarden/apply.hpp"
@@ -124,16 +126,62 @@ Result<> wait_until_ready(const Policy& policy, const probe::ClientOptions& opti
     return fail(Code::failed, "wait for", policy.prometheus.unit, fmt::format("it does not answer after {}", format_duration(std::chrono::duration_cast<std::chrono::seconds>(patience))));
 }
 
-/// Its word that it has read its configuration since then. Where it tells us nothing, promtool's word before has to do.
-Result<> wait_until_loaded(const Policy& policy, const probe::ClientOptions& options, std::chrono::system_clock::time_point since) {
+// ---- a reload -------------------------------------------------------------------------------------------------------
+
+/// What the server said of its configuration before anything was changed.
+using Before = std::optional<Server::Loaded>;
+
+/// The process of the policy's unit, where it runs.
+std::optional<Process> process_of(const Policy& policy) {
+    auto servers = host::read_servers(policy.prometheus.unit, {});
+    if (!servers || servers->empty() || servers->front().kind != promwarden::Server::Kind::unit) return std::nullopt;
+    return std::move(servers->front().process);
+}
+
+/// The signal itself, to a process that is still the unit's once it can no longer be mistaken for another.
+Result<> hang_up(const Policy& policy, const Process& process) {
+    const auto& unit = policy.prometheus.unit;
+    if (process.unit != unit) return fail(Code::unsupported, "reload", unit, fmt::format("pid {} is not of that unit: nobody vouches for it", process.pid));
+    const Fd handle{static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0))};
+    if (!handle) return fail_errno("reload", unit);
+    const auto still = process_of(policy);
+    if (!still || still->pid != process.pid || still->unit != unit) return fail(Code::stale, "reload", unit, "it ended or was started again meanwhile");
+    if (::syscall(SYS_pidfd_send_signal, *handle, SIGHUP, nullptr, 0) != 0) return fail_errno("reload", unit);
+    return {};
+}
+
+/// Its word that it has read its configuration again. Where it told us nothing before, promtool's word has to do.
+Result<> wait_until_loaded(const Policy& policy, const probe::ClientOptions& options, const Before& before) {
     Server server(policy, options);
+    if (!before) return {};
+    auto said = std::string("Prometheus did not read its configuration again");
     for (const auto until = Clock::now() + longest_reload; Clock::now() < until; std::this_thread::sleep_for(between_looks)) {
         const auto loaded = TRY(server.loaded());
-        if (!loaded) return {};
-        if (loaded->time >= since - 1s && loaded->succeeded) return {};  // it tells whole seconds
-        if (!loaded->succeeded) return fail(Code::failed, "reload", policy.prometheus.unit, "Prometheus refused the new configuration and runs with the old one; its log says why");
+        if (!loaded) said = "Prometheus does not answer us any more as it did before";
+        else if (loaded->time > before->time && loaded->succeeded) return {};
+        else if (!loaded->succeeded) said = "Prometheus refused the new configuration and runs with the old one; its log says why";
+        if (loaded && !loaded->succeeded && before->succeeded) break;  // one that failed before may only not have read the new one yet
     }
-    return fail(Code::failed, "reload", policy.prometheus.unit, "Prometheus did not read its configuration again");
+    return fail(Code::failed, "reload", policy.prometheus.unit, std::move(said));
+}
+
+Result<> look(const Policy& policy, const probe::ClientOptions& options, Effect effect, Before& before) {
+    if (effect == Effect::reload && process_of(policy)) before = TRY(Server(policy, options).loaded());
+    return {};
+}
+
+Result<> reload(const Policy& policy, const probe::ClientOptions& options, Before& before) {
+    const auto process = process_of(policy);
+    if (!process) return {};  // it reads its configuration when it starts
+    if (before)  // it tells whole seconds: the next reload must be in another one
+        while (std::chrono::system_clock::now() < before->time + 1s) std::this_thread::sleep_for(between_looks);
+    if (const auto done = program::manager_runs() ? program::reload_unit(policy.prometheus.unit) : fail(Code::unsupported, "reload", policy.prometheus.unit); !done) {
+        if (done.error().code != Code::unsupported) return done;
+        TRY(hang_up(policy, *process));
+    }
+    TRY(wait_until_loaded(policy, options, before));
+    before = TRY(Server(policy, options).loaded());
+    return {};
 }
 
 Result<> need_manager(const Policy& policy) {
@@ -141,17 +189,12 @@ Result<> need_manager(const Policy& policy) {
     return fail(Code::unsupported, "restart", policy.prometheus.unit, "systemd does not run this machine");
 }
 
-Result<> take_up(const Policy& policy, const probe::ClientOptions& options, const std::string& root, Effect effect, std::span<const Change> changes) {
+Result<> take_up(const Policy& policy, const probe::ClientOptions& options, const std::string& root, Effect effect, std::span<const Change> changes, Before& before) {
     const auto& unit = policy.prometheus.unit;
     switch (effect) {
         case Effect::none: return {};
         case Effect::units: return program::manager_runs() ? program::reload_units() : Result<>{};
-        case Effect::reload: {
-            TRY(need_manager(policy));
-            const auto since = std::chrono::system_clock::now();
-            TRY(program::reload_unit(unit));
-            return wait_until_loaded(policy, options, since);
-        }
+        case Effect::reload: return reload(policy, options, before);
         case Effect::restart:
             TRY(need_manager(policy));
             TRY(program::reload_units());
@@ -173,7 +216,9 @@ Services host_services(const Policy& policy, const probe::ClientOptions& options
     services.ground.judge = [ground = services.ground](Judge judge, const std::string& temporary, const std::string& name) {
         return judge == Judge::nginx ? try_in_proxy(ground, temporary, name) : judge_file(judge, temporary, name);
     };
-    services.take_up = [&policy, options, root](Effect effect, std::span<const Change> changes) { return take_up(policy, options, root, effect, changes); };
+    const auto before = std::make_shared<Before>();
+    services.look_before = [&policy, options, before](Effect effect) { return look(policy, options, effect, *before); };
+    services.take_up = [&policy, options, root, before](Effect effect, std::span<const Change> changes) { return take_up(policy, options, root, effect, changes, *before); };
     return services;
 }
 

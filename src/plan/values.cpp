@@ -32,6 +32,7 @@ Result<Change> read_change(const Json& json) {
     change.subject = TRY(text_at(json, "subject"));
     change.summary = TRY(text_at(json, "summary"));
     change.diff = TRY(text_at(json, "diff"));
+    change.on_request = json.contains("on_request") && json["on_request"].is_boolean() && json["on_request"].get<bool>();
     return change;
 }
 
@@ -41,13 +42,16 @@ std::string_view to_text(Change::Kind kind) { return kinds[static_cast<std::size
 
 Json to_json(const Plan& plan) {
     Json json{{"schema", schema}, {"changes", Json::array()}, {"cuts", Json::array()}};
-    for (const auto& change : plan.changes)
+    for (const auto& change : plan.changes) {
         json["changes"].push_back({{"control", change.control},
                                    {"kind", to_text(change.kind)},
                                    {"subject", change.subject},
                                    {"summary", change.summary},
                                    {"diff", change.diff}});
+        if (change.on_request) json["changes"].back()["on_request"] = true;
+    }
     for (const auto& cut : plan.cuts) json["cuts"].push_back(cut);
+    for (const auto& refusal : plan.refusals) json["refusals"].push_back(refusal);
     return json;
 }
 
@@ -61,6 +65,9 @@ Result<Plan> read_plan(const Json& json) {
         if (!cut.is_string()) return unreadable("a cut connection is no text");
         plan.cuts.push_back(cut.get<std::string>());
     }
+    if (json.contains("refusals"))
+        for (const auto& refusal : json["refusals"])
+            if (refusal.is_string()) plan.refusals.push_back(refusal.get<std::string>());
     return plan;
 }
 

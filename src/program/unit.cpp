@@ -195,8 +195,10 @@ Result<> do_job(const char* method, const char* action, const std::string& unit,
     const int error = ::sd_bus_call_method(bus.get(), manager, manager_path, manager_interface, method, &why, &answered, "ss", unit.c_str(), "replace");
     const Message answer(answered);
     const std::string text = why.message == nullptr ? "" : why.message;
+    const bool cannot = ::sd_bus_error_has_name(&why, "org.freedesktop.systemd1.JobTypeNotApplicable") > 0;
     ::sd_bus_error_free(&why);
     const char* path = nullptr;
+    if (cannot) return fail(Code::unsupported, action, unit, text);
     if (error < 0 || ::sd_bus_message_read(answer.get(), "o", &path) < 0) return fail(Code::failed, action, unit, text);
     job.path = path;
     const auto until = std::chrono::steady_clock::now() + patience;

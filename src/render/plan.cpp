@@ -42,6 +42,9 @@ std::string text(const Plan& plan, bool colour) {
     if (!plan.cuts.empty()) text += "Live connections that would be cut:\n";
     for (const auto& cut : plan.cuts) text += paint("    " + printable(cut), Colour::yellow, colour) + '\n';
     if (!plan.cuts.empty()) text += '\n';
+    if (!plan.refusals.empty()) text += "Asked for, and not done:\n";
+    for (const auto& refusal : plan.refusals) text += "    " + printable(refusal) + '\n';
+    if (!plan.refusals.empty()) text += '\n';
     if (plan.empty()) return text + "Nothing to change.\n";
     return text + fmt::format("{}, {} cut\n", counted(plan.changes.size(), "change"), counted(plan.cuts.size(), "connection"));
 }

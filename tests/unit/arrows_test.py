@@ -29,7 +29,7 @@ ALLOWED = {
 # A public header is called like its room, except these.
 HEADER_OF = {
     **dict.fromkeys(["access", "certificate", "files", "live", "process", "proxy", "ruleset", "server"], "facts"),
-    **dict.fromkeys(["flags", "template", "unit"], "prometheus"),
+    **dict.fromkeys(["edit", "flags", "template", "unit", "values"], "prometheus"),
     **dict.fromkeys(["event", "apply", "make", "state"], "plan"),
     **dict.fromkeys(["deployment", "lint", "site"], "controls"),
     "address": "base",

@@ -188,6 +188,50 @@ TEST_CASE("a piece of another file is not copied into what is remembered") {
     CHECK(text_of(path) == "password: hunter2\n");
 }
 
+TEST_CASE("an edit remembers nothing but what it changes, and takes a secret out and back") {
+    const TemporaryDirectory directory;
+    const auto secret = directory / "promwarden/secret", path = directory / "prometheus.yml";
+    const std::string before = "a: other-secret\npassword: 'hunter2' # why\nskip: true\nz: 1\n", after = "a: other-secret\npassword_file: s # why\nz: 1\n";
+    put(path, before, 0640, somebody);
+    REQUIRE(before.substr(27, 7) == "hunter2");
+    WriteFile own{std::nullopt, Contents{{"", path, Piece::Part{27, 7}}}, {0, somebody, 0640, {}}, 02750};
+    EditFile edit{{{24, 24, {{": '", ""}, {"", secret}, {"'", ""}}, {{"_file: s", ""}}}, {42, 39, {{"skip: true\n", ""}}, {{"", ""}}}}, sha256(before), sha256(after)};
+    const auto moving = change(secret, own), editing = change(path, edit);
+    for (const auto& one : {moving, editing}) {
+        const auto written = json_text(to_json(one.deed));
+        CHECK_FALSE(written.contains("hunter2"));
+        CHECK_FALSE(written.contains("other-secret"));
+        CHECK(read_deed(*parse_json(written)) == one.deed);
+    }
+    CHECK(diff_of(path, edit) == "- : '<hidden>'\n+ _file: s\n- skip: true\n");
+    put(directory / ".prometheus.yml.promwarden-0123", before);  // of a run that was killed
+    CHECK(perform(here, moving) == true);
+    CHECK(perform(here, editing) == true);
+    CHECK_FALSE(fs::exists(directory / ".prometheus.yml.promwarden-0123"));
+    CHECK(text_of(secret) == "hunter2");
+    CHECK(access(secret) == FileAccess{0, somebody, 0640, {}});
+    CHECK(text_of(path) == after);
+    CHECK(access(path) == FileAccess{somebody, somebody, 0640, {}});
+    CHECK(perform(here, editing) == false);
+    SUBCASE("back") {
+        CHECK(perform(here, change(path, inverse(edit))) == true);
+        CHECK(perform(here, change(secret, inverse(own))) == true);
+        CHECK(text_of(path) == before);
+        CHECK_FALSE(fs::exists(directory / "promwarden"));
+    }
+    SUBCASE("not over what somebody else wrote") {
+        put(path, after + "# mine\n");
+        CHECK(code_of(perform(here, change(path, inverse(edit)))) == Code::stale);
+        CHECK(code_of(perform(here, change(secret, inverse(own)))) == Code::stale);
+        CHECK(text_of(secret) == "hunter2");
+    }
+    SUBCASE("not with another secret") {
+        put(secret, "rotated");
+        CHECK(code_of(perform(here, change(path, inverse(edit)))) == Code::stale);
+        CHECK(text_of(path) == after);
+    }
+}
+
 TEST_CASE("links are made, moved and removed") {
     const TemporaryDirectory directory;
     const auto path = directory / "site";

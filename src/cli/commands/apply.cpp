@@ -72,6 +72,7 @@ Mode mode_in(const Report& report, std::string_view control) {
 Or<Applied> apply_by_agent(Agent agent, const Options& options) {
     TRY(same_policy(agent, options));
     Json parameters{{"force", options.force}};
+    if (options.edit_config) parameters["edit_config"] = true;
     if (options.confirm_within) parameters["confirm_within"] = options.confirm_within->count();
     if (!options.only.empty()) parameters["only"] = options.only;
     const auto answer = TRY(agent.call_in_parts("Apply", parameters, agent_time));
@@ -98,6 +99,7 @@ Or<Applied> apply_here(const Options& options) {
     auto engine = TRY(open_to_act(options));
     ApplyRequest request;
     request.force = options.force;
+    request.edit_config = options.edit_config;
     request.confirm_within = options.confirm_within;
     request.only = options.only;
     request.caller = ::getpid();
