@@ -40,6 +40,15 @@ Result<> read_as(const std::string& temporary, const std::string& name, promethe
     return {};
 }
 
+/// What it quotes of the file may be a secret: "cannot unmarshal !!str `hunter2` into int".
+std::string without_quotes(std::string text) {
+    for (auto from = text.find('`'); from != std::string::npos; from = text.find('`', from + 1)) {
+        const auto end = std::min(text.find('`', from + 1), text.size());
+        text.replace(from, end - from + (end < text.size() ? 1 : 0), "<hidden>");
+    }
+    return text;
+}
+
 Result<> judge_file(Judge judge, const std::string& temporary, const std::string& name) {
     using prometheus::FileKind;
     const auto [what, kind] = judge == Judge::promtool_config ? std::pair("config", FileKind::prometheus) : judge == Judge::promtool_web_config ? std::pair("web-config", FileKind::web) : std::pair("rules", FileKind::rules);
@@ -49,7 +58,7 @@ Result<> judge_file(Judge judge, const std::string& temporary, const std::string
     check.words = {promtool, "check", what, temporary};
     check.user = "prometheus";  // who must be able to read what it names
     const auto ended = TRY(program::run_somewhere(check, "promwarden-check"));
-    if (ended.status != 0) return fail(Code::invalid, "check", name, fmt::format("promtool refuses it: {}", program::said(ended)));
+    if (ended.status != 0) return fail(Code::invalid, "check", name, fmt::format("promtool refuses it: {}", without_quotes(program::said(ended))));
     return {};
 }
 

@@ -230,6 +230,32 @@ class Edits(unittest.TestCase):
         for secret in SECRETS:
             self.assertEqual(self.where(secret, self.etc, self.directory), [str(self.etc / "prometheus.yml")])
 
+    def test_the_same_through_the_agent(self):
+        self.host.serve()
+        with open(self.directory / "agent.log", "wb") as log:
+            agent = subprocess.Popen(self.host.words(BUILD / "src/bin/promwardend", "--policy", self.directory / "policy.toml", "--state", self.directory / "state", "--socket", self.directory / "socket"),
+                                     stdout=log, stderr=log)
+        self.addCleanup(agent.wait)
+        self.addCleanup(agent.terminate)
+        deadline = time.monotonic() + 60
+        while not (self.directory / "socket").exists():
+            self.assertLess(time.monotonic(), deadline, (self.directory / "agent.log").read_text())
+            time.sleep(0.1)
+        self.accept()
+        before = self.files()
+        said = self.command("apply", "--edit-config")
+        self.assertIn(said.returncode, (0, 1, 3), said.stdout)
+        self.assertIn("Changed /etc/prometheus/prometheus.yml", said.stdout)
+        self.assertIn("query_log_file", json.loads(self.host.ask("/api/v1/status/config"))["data"]["yaml"])
+        for secret, name in SECRETS.items():
+            self.assertEqual([Path(path).name.split("-")[0] for path in self.where(secret, self.etc, self.directory)], ["remote_write" if name == "storage" else name])
+        self.assertEqual([change["subject"] for change in self.plan()], [])
+        history = self.command("history", "--format", "json").stdout
+        self.assertIn("secrets.inline", history)
+        undone = self.command("undo")
+        self.assertEqual(undone.returncode, 0, undone.stdout)
+        self.assertEqual(self.files(), before)
+
     def test_patch_takes_what_plan_prints(self):
         self.accept()
         (self.directory / "policy.toml").write_text(POLICY.format("/etc/prometheus", self.directory) + '"secrets.inline" = "off"\n')
