@@ -47,7 +47,7 @@ bool asks_for_ruleset(std::span<const std::string> only) {
 
 ApplyFacts Engine::observe_for_apply(const Policy& policy, std::span<const std::string> only, bool on_request) {
     auto acting = enforceable(only, on_request);
-    const bool site = asks_for_site(policy, only);
+    const bool site = asks_for_site(policy, only) || (only.empty() && has_left_site(policy, state_));
     if (site && acting.empty()) acting = {"audit.query-log-file"};  // for the server's version, and who rotates logs
     ApplyFacts facts = acting.empty() ? observe_filter() : observe(policy, acting, Asking::no);
     facts.now = std::chrono::system_clock::now();

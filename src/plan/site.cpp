@@ -127,6 +127,20 @@ void plan_log(const SitePlace& place, Plan& plan) {
                WriteFile{contents_of(place.rotation), Contents{{std::move(text), ""}}, {0, 0, 0644, {}}}});
 }
 
+void plan_removal(const SitePlace& place, Plan& plan) {
+    constexpr std::string_view why = "the policy describes no site any more";
+    const std::string control(site_control);
+    if (place.target == place.file)
+        add(plan, {Change::Kind::site, control, place.link, std::string(why), "", PointLink{place.target, std::nullopt}, Judge::nobody,
+                   Effect::proxy});
+    if (place.text)
+        add(plan, {Change::Kind::site, control, place.file, std::string(why), "",
+                   WriteFile{contents_of(place.text), std::nullopt, {0, 0, 0644, {}}}, Judge::nobody, Effect::proxy});
+    if (place.rotation)
+        add(plan, {Change::Kind::file, std::string(log_control), rotation_file, std::string(why), "",
+                   WriteFile{contents_of(place.rotation), std::nullopt, {0, 0, 0644, {}}}});
+}
+
 /// Why there can be no site now; "": there can.
 std::string obstacle(const SitePlace& place, const Result<std::string>& text) {
     if (!text) return text.error().text();
@@ -181,6 +195,12 @@ bool asks_for_site(const Policy& policy, std::span<const std::string> only) {
     return policy.access.present && policy.access.proxy == "nginx" && (only.empty() || std::ranges::any_of(only, enforced_by_site));
 }
 
+bool has_left_site(const Policy& policy, const State& state) {
+    if (policy.access.present) return false;
+    const auto made = changes_to_undo(state, true);
+    return made && std::ranges::find(*made, Change::Kind::site, &Change::kind) != made->end();
+}
+
 std::string active_name(const std::string& file) {
     return file.starts_with(available) ? fmt::format("{}{}", enabled, file.substr(available.size())) : file;
 }
@@ -204,6 +224,7 @@ Result<std::optional<SitePlace>> read_site(const Policy& policy, const Facts& fa
 }
 
 void plan_site(const Policy& policy, const ApplyFacts& facts, std::span<const std::string> only, Plan& plan) {
+    if (facts.site && *facts.site && !policy.access.present) return plan_removal(**facts.site, plan);
     if (!asks_for_site(policy, only) || (facts.site && !*facts.site)) return;
     const auto named = std::ranges::find_if(only, enforced_by_site);
     const auto control = named == only.end() ? std::string(site_control) : *named;

@@ -26,6 +26,8 @@ NGINX, LOGS = Path("/etc/nginx"), Path("/var/log/nginx")
 SITE, LINK, SINGLE = NGINX / "sites-available/promwarden", NGINX / "sites-enabled/promwarden", NGINX / "conf.d/promwarden.conf"
 AUDIT = LOGS / "promwarden_access.log"
 PORT, FOREIGN = 8443, 8080
+PROVED = ["access.roles", "access.endpoint-coverage", "proxy.tls-only", "proxy.literal-upstream", "proxy.no-bypass", "proxy.canonical-uri", "proxy.credential-stripping", "proxy.htpasswd", "tls.server",
+          "tls.protocol", "api.federation", "audit.proxy-log"]
 PASSWORDS = {"alice": "of alice", "bob": "of bob"}
 POLICY = """schema = 1
 [prometheus]
@@ -227,6 +229,8 @@ class Site(unittest.TestCase):
         about = AUDIT.stat()
         self.assertEqual((stat.S_IMODE(about.st_mode), AUDIT.owner(), AUDIT.group()), (0o640, "www-data", "adm"))
         self.assertTrue(any(json.loads(line)["user"] == "bob" for line in AUDIT.read_text().splitlines()))
+        words = [word for control in PROVED for word in ("--only", control)]
+        self.assertEqual({one["id"]: one["verdict"] for one in json.loads(self.command("check", "--format", "json", *words).stdout)["controls"]}, dict.fromkeys(PROVED, "pass"))
 
     def test_an_undo_leaves_nothing_of_it(self):
         self.command("cert", "issue", "proxy")
@@ -244,6 +248,19 @@ class Site(unittest.TestCase):
         self.assertEqual(contents(NGINX, Path("/run")), before)
         wait_until(closed, "nobody listens there any more")
         self.assertEqual(foreign_status(), 200)
+
+    def test_a_policy_that_describes_none_any_more(self):
+        self.start()
+        before = contents(NGINX / "sites-available", NGINX / "sites-enabled")
+        self.apply()
+        self.host.policy.write_text(POLICY.partition("[access]")[0])
+        self.assertEqual(self.planned(), [("site", str(LINK)), ("site", str(SITE))])
+        self.apply()
+        self.assertEqual(contents(NGINX / "sites-available", NGINX / "sites-enabled"), before)
+        wait_until(closed, "nobody listens there any more")
+        self.assertEqual(self.planned(), [])
+        self.command("undo")
+        self.check_site("admin")
 
     def test_where_there_are_no_sites_enabled(self):
         self.configure("")
@@ -448,8 +465,7 @@ class Site(unittest.TestCase):
         self.assertFalse(SITE.exists() or LINK.is_symlink())
         time.sleep(0.5)
         self.assertFalse(SITE.exists())
-        self.apply("--confirm-within", "2s")
-        self.check_site("admin")
+        self.assertIn(f"Changed {SITE}", self.apply("--confirm-within", "2s"))
         wait_until(lambda: not SITE.exists() and not LINK.is_symlink(), "the trial takes it away again")
 
 

@@ -124,6 +124,19 @@ TEST_CASE("what it cannot be is said, and nothing is done") {
     CHECK(Engine::work_of(policy, plan).empty());
 }
 
+TEST_CASE("a policy that describes none any more takes it away, the link first") {
+    auto place = installed();
+    place.rotation = "ours";
+    const auto changes = Engine::plan(Policy{}, facts_of(place)).changes;
+    REQUIRE(changes.size() == 3);
+    CHECK(std::get<PointLink>(changes[0].deed) == PointLink{file, std::nullopt});
+    CHECK(changes[1].subject == file);
+    CHECK_FALSE(writing(changes[1]).after);
+    CHECK(changes[2].subject == "/etc/logrotate.d/promwarden-nginx");
+    place.target = "/somebody/elses";
+    CHECK(Engine::plan(Policy{}, facts_of(place)).changes.size() == 2);
+}
+
 TEST_CASE("it is somebody's to enforce, to audit, to ask for alone") {
     auto policy = with_site();
     CHECK(Engine::work_of(policy, Engine::plan(policy, facts_of(debian()))).size() == 2);
