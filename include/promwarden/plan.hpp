@@ -98,7 +98,7 @@ std::string diff_of(const std::string& subject, const Deed& deed, std::span<cons
 struct Plan {
     std::vector<Change> changes;
     std::vector<std::string> cuts;  // live connections that would end: "203.0.113.5:51234 -> 10.0.0.1:9090"
-    std::vector<std::string> refusals;  // what a control asks for and is not done, and why: "/etc/prometheus/web.yml: it is a symbolic link"
+    std::vector<std::string> refusals = {};  // what a control asks for and is not done, and why: "/etc/prometheus/web.yml: it is a symbolic link"
 
     [[nodiscard]] bool empty() const { return changes.empty(); }
     bool operator==(const Plan&) const = default;
