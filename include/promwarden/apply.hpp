@@ -12,6 +12,7 @@
 #include "promwarden/probe.hpp"
 #include "promwarden/rotation.hpp"
 #include "promwarden/state.hpp"
+#include "promwarden/unit.hpp"
 
 namespace promwarden {
 
@@ -23,6 +24,13 @@ struct ApplyRequest {
     bool edit_config = false;                           // make changes that are made on request only, to prometheus.yml, too
     bool accept_later = false;                          // the caller will call State::accept itself, at once
     pid_t caller = 0;                                   // whose ancestors' connections must survive; 0: nobody's
+};
+
+/// The rule file that we write.
+struct RuleFile {
+    std::optional<std::string> text;  // nullopt: there is none
+    std::optional<gid_t> group;       // who reads it; nullopt: no such group here
+    bool directory = false;           // its directory is there
 };
 
 /// What must be in force at a start, whoever asks.
@@ -52,6 +60,8 @@ struct ApplyFacts : Facts {
     ApplyFacts() = default;
     ApplyFacts(Facts facts) : Facts(std::move(facts)) {}  // NOLINT(google-explicit-constructor): nothing more was asked for
     Result<std::optional<SitePlace>> site = std::nullopt;  // nullopt: not looked for, or no nginx is installed here
+    std::optional<Result<unit::Bare>> bare_unit;           // Prometheus' unit without our drop-ins; nullopt: not asked for, or no service manager here to read it
+    std::optional<Result<RuleFile>> rule_file;             // nullopt: not asked for
 };
 
 /// Whether an observation asks live endpoints where a control needs it: that can take seconds.

@@ -9,6 +9,7 @@
 
 #include "promwarden/firewall.hpp"
 #include "promwarden/policy.hpp"
+#include "promwarden/unit.hpp"
 
 namespace promwarden::host {
 
@@ -106,6 +107,9 @@ StorageFacts read_storage(const FileFacts& files, const Places& places = {});
 Result<std::vector<Server>> read_servers(const std::string& unit, std::span<const Listener> listeners, const std::string& proc = "/proc");
 /// The server that a mounted image would start, from its files. No link leads out of `root`.
 Server read_server_below(const std::string& unit, const std::string& root);
+/// The unit as its files make it on disk, without the drop-ins of these names in /etc/systemd/system, whose texts are told beside it. Code::missing where there is no
+/// such unit.
+Result<unit::Bare> read_bare_unit(const PrometheusPolicy& policy, std::span<const std::string_view> without, const prometheus::Build& build);
 /// Containers as their engines keep them below `root`, and every way that publishes one of their ports: configuration, proxy processes, translating rules.
 ContainerFacts read_containers(const firewall::ForeignRules& foreign, const std::string& root = "", const std::string& proc = "/proc");
 

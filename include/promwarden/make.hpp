@@ -43,6 +43,8 @@ public:
     /// It is what an undo of the policy accepted last puts back; or of the trial. What that had before stays before.
     Result<> keep(const State& state) const;
     Result<> keep_for_trial(const State& state) const;
+    /// A repair: what an undo puts back stays what was there before the first of ours. Texts that it does not know of yet are added to what it goes through.
+    Result<> keep_repair(const State& state) const;
     /// It was all taken back, or need not be.
     Result<> drop() const;
 

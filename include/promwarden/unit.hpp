@@ -1,7 +1,8 @@
 /// unit — the reader of systemd's unit files and environment files as text. Part of the room prometheus.
 ///
 /// What systemd would make of them: continuation lines, quoting, resets by an empty assignment, drop-ins over the fragment, $NAME and ${NAME} in a command line.
-/// For hosts without a running systemd, for mounted images, and to say in which file and line something is written. Pure; environment files are read by the caller.
+/// For hosts without a running systemd, for mounted images, and to say in which file and line something is written; and a command line written so that systemd reads
+/// the same words again. Pure; environment files are read by the caller.
 /// Not done: specifiers other than those of the unit's own name, generators, templates' default instances.
 #pragma once
 
@@ -45,5 +46,19 @@ void add_environment(Environment& environment, std::span<const std::string> assi
 /// The command line that the unit would run: variables put in as systemd does ($NAME alone is split into words, ${NAME} is put into the word), program first.
 /// `file` is where the command itself is written.
 std::vector<prometheus::Argument> command_line(std::span<const std::string> words, const Environment& environment, const std::string& file);
+
+/// One word as it has to stand in ExecStart= for systemd to read it as it is: quotes, escapes, specifiers and variables are none.
+std::string quoted(std::string_view word);
+
+/// A unit as its files make it without some of its drop-ins: those that this product writes.
+struct Bare {
+    Unit unit;
+    Result<CommandLine> line;                  // what it would run
+    std::string fixed;                         // why its command line cannot be written anew: "ExecStart has a specifier, %h"; "" where it can
+    std::string directory;                     // where the drop-ins left out are, or would be
+    std::map<std::string, std::string> ours;   // those that are there: file name → text
+    std::string account;                       // as whom the service could run where the unit names nobody: who owns its database; "" for nobody
+    bool web_config = false;                   // the web.yml that the policy names is there
+};
 
 }  // namespace promwarden::unit

@@ -43,7 +43,7 @@ _promwarden() {
                 'why-request '*) words="$options --format --output --role" ;;
                 'lint '*)
                     case $current in -*) words="$options $report --as" ;; *) compopt -o default; return ;; esac ;;
-                'render ') words="nginx scrape metrics $options" ;;
+                'render ') words="nginx rules unit scrape metrics $options" ;;
                 'render '*|'policy show') words="$options --output" ;;
                 'cert ') words="list issue rotate rotate-ca $options" ;;
                 'cert issue') words="$(_promwarden_certificates) $options --format --output --force" ;;

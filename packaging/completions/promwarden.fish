@@ -48,7 +48,7 @@ complete -c promwarden -n "$used apply plan" -l edit-config -d 'Edit prometheus.
 complete -c promwarden -n "$used apply" -l confirm-within -xa '60s 5m' -d 'Undo unless confirmed in time'
 complete -c promwarden -n "$used apply" -l force -d 'Apply against a refusal'
 complete -c promwarden -n "$used why-request" -l role -x -d 'Who asks'
-complete -c promwarden -n "$used render; and not $used nginx scrape metrics" -a 'nginx scrape metrics'
+complete -c promwarden -n "$used render; and not $used nginx rules unit scrape metrics" -a 'nginx rules unit scrape metrics'
 complete -c promwarden -n "$used lint" -F
 complete -c promwarden -n "$used lint" -l as -xa 'prometheus scrape-configs web rules http-client targets nginx oauth2-proxy compose unit' -d 'What the files are'
 complete -c promwarden -n "$used undo" -l all -d 'Everything that was ever applied'

@@ -108,21 +108,25 @@ void Agent::watch_files(const ApplyFacts& facts) {
     host::Places places;
     places.seen_from = 1;
     const auto root = host::host_root(places);
-    const auto watch_directory = [&](const std::string& directory) {
-        if (directory.size() > 1 && watched_.size() < most_watched && watched_.insert(directory).second) ::inotify_add_watch(*files_inotify_, (root + directory).c_str(), events_of_files);
+    const auto watch = [&](const std::string& directory) {
+        if (directory.size() <= 1 || watched_.size() >= most_watched || watched_.contains(directory)) return;
+        if (::inotify_add_watch(*files_inotify_, (root + directory).c_str(), events_of_files) >= 0) watched_.insert(directory);
     };
+    const auto parent = [](const std::string& path) { return path.substr(0, path.rfind('/')); };
     if (facts.site && *facts.site)
-        for (const auto& path : {(*facts.site)->file, (*facts.site)->link}) watch_directory(path.substr(0, path.rfind('/')));
-    if (!facts.files) return;
-    const auto watch = [&](const NamedFile& file) {
-        if (!file.trusted) return;  // somebody else chose the name
-        for (const auto& step : file.steps) {
-            if (step.directory < 0) continue;
-            watch_directory(file.steps[static_cast<std::size_t>(step.directory)].path);
-        }
+        for (const auto& path : {(*facts.site)->file, (*facts.site)->link}) watch(parent(path));
+    const auto watch_file = [&](const NamedFile& file) {
+        for (const auto& step : file.steps)
+            if (file.trusted && step.directory >= 0) watch(file.steps[static_cast<std::size_t>(step.directory)].path);  // else somebody else chose the name
     };
-    for (const auto& server : facts.files->servers) std::ranges::for_each(server.files, watch);
-    for (const auto& ruled : facts.files->ruled) watch(ruled.file);
+    if (facts.files) {
+        for (const auto& server : facts.files->servers) std::ranges::for_each(server.files, watch_file);
+        for (const auto& ruled : facts.files->ruled) watch_file(ruled.file);
+    }
+    if (!facts.bare_unit || !*facts.bare_unit) return;
+    const auto& bare = **facts.bare_unit;
+    for (const auto& directory : {bare.directory, parent(bare.directory), parent(bare.unit.fragment)}) watch(directory);
+    for (const auto& [file, optional] : bare.unit.environment_files) watch(parent(file));
 }
 
 void Agent::on_files() {
@@ -167,8 +171,9 @@ void Agent::repair() {
     watch_files(facts);
     const auto plan = Engine::plan(policy, facts, controls);
     auto changes = Engine::work_of(policy, plan);
-    std::erase_if(changes, [](const Change& change) { return change.effect == Effect::restart; });  // a restart is an administrator's to ask for
     leave_to_apply(changes);
+    for (auto& change : changes)
+        if (change.effect == Effect::restart) change.effect = Effect::units;  // a restart is an administrator's to ask for: the next start has it
     if (changes.empty() || changes == hopeless_) return;
     const auto wait = repair_backoff_.next(Clock::now());
     if (wait > 0ms) {

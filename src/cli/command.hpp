@@ -84,6 +84,8 @@ Outcome render_nginx(const Options& options);
 Outcome policy_check(const Options& options);
 Outcome policy_show(const Options& options);
 Outcome render_scrape(const Options& options);
+Outcome render_rules(const Options& options);
+Outcome render_unit(const Options& options);
 Outcome render_metrics(const Options& options);
 Outcome explain(const Options& options);
 Outcome cert_list(const Options& options);

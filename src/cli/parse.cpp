@@ -37,6 +37,8 @@ constexpr auto commands = std::to_array<Command>({
     {"access user remove", "NAME", "take a user away", output, access_user_remove},
     {"policy check", "[FILE]", "validate a policy", text_or_json | output, policy_check},
     {"policy show", "", "the policy with every default", output, policy_show},
+    {"render rules", "", "the alerting rules that the policy implies", output, render_rules},
+    {"render unit", "", "the drop-ins that give this host's Prometheus unit its flags and its sandbox", output, render_unit},
     {"render scrape", "", "the job by which Prometheus scrapes what the agent counts", output, render_scrape},
     {"render metrics", "", "print what the agent counts, for node_exporter's textfile directory", output, render_metrics},
     {"explain", "[CONTROL]", "what a control is about; without one, the catalogue", text_or_json | output, explain},

@@ -6,6 +6,7 @@
 #include <fnmatch.h>
 
 #include "named_files.hpp"
+#include "servers.hpp"
 
 namespace promwarden {
 
@@ -55,6 +56,17 @@ void judge_writable(Findings& findings, const NamedFile& file, const FileContext
                                fmt::format("install -d -m 0750 -o {} -g {} {}", context.service(), context.facts.accounts.group_name(who.gid), directory)));
 }
 
+/// Taken for a query log by some guides, the debug log holds no query.
+void judge_log_level(const Facts& facts, Findings& findings) {
+    if (!facts.servers) return;
+    Gathered ignored;  // what could not be seen of other flags is for their own controls to say
+    for (const auto* server : judged_servers(facts))
+        for (const auto& witness : witnesses(*server, "log.level", ignored))
+            if (witness.value == "debug")
+                findings.fail({server->name, "--log.level=info; queries are recorded by global.query_log_file", fmt::format("it logs at level debug{}{}: that records no query", witness.when.empty() ? "" : " ", witness.when),
+                               witness.flag == nullptr ? std::nullopt : location_of(*witness.flag), witness.evidence, {false, fmt::format("take --log.level=debug out; {}", then_restart(*server))}});
+}
+
 }  // namespace
 
 Decision decide_query_log(const Policy& policy, const Facts& facts, const FileVerdicts& files) {
@@ -62,6 +74,7 @@ Decision decide_query_log(const Policy& policy, const Facts& facts, const FileVe
     each_file(findings, policy, facts, [&](const NamedFile& file, const FileContext& context) {
         if (is_query_log(file)) judge_writable(findings, file, context);
     });
+    judge_log_level(facts, findings);
     return merge_of(files.of("audit.query-log"), std::move(findings).decision("the service can write it", "no query log is configured"));
 }
 

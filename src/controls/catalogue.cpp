@@ -124,7 +124,7 @@ constexpr auto controls = std::to_array<Control>({
      "nginx documentation: ngx_http_auth_basic_module; crypt(5)", proxy, &decide_proxy_passwords},
 
     // ---- tls ----
-    {"tls.server", "Every listener that is not loopback speaks TLS", critical, "web.yml, site",
+    {"tls.server", "Every listener that is not loopback speaks TLS", critical, "web.yml, site, drop-in",
      "The flags --web.tls-cert and --web.tls-key that guides name exist in no version: Prometheus refuses to start. TLS comes from "
      "web.yml, and an empty web.yml means none.",
      "web.yml, the proxy's site, and a handshake with every listener.",
@@ -262,10 +262,10 @@ constexpr auto controls = std::to_array<Control>({
      "Prometheus documentation: Configuration, relabel_config", files, &as_files_say<"labels.identity">},
 
     // ---- audit ----
-    {"audit.query-log", "Queries are recorded", medium, "config edit",
+    {"audit.query-log", "Queries are recorded", medium, "config edit, drop-in",
      "The debug log holds no query at all. The query log does, though neither the user behind a proxy nor what came through /federate.",
-     "query_log_file, and the server's own metric that it is being written.",
-     "Prometheus documentation: Using the Prometheus query log", files, &decide_query_log},
+     "query_log_file, the server's own metric that it is being written, and its --log.level.",
+     "Prometheus documentation: Using the Prometheus query log", servers | files, &decide_query_log},
     {"audit.query-log-file", "The query log is closed and rotated", medium, "chmod, logrotate",
      "It is created readable by everyone and grows without end. Queries tell what is being watched and, at times, more.",
      "Owner and mode of the file, and that something rotates it.",

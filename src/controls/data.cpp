@@ -85,6 +85,19 @@ void judge(const Policy& policy, const Server& server, Gathered& gathered) {
 
 }  // namespace
 
+std::map<std::string, std::string> retention_wanted(const Policy& policy, const std::vector<Flag>& flags) {
+    std::map<std::string, std::string> wanted;
+    CommandLine line;
+    line.flags = flags;
+    if (in_agent_mode(line)) return wanted;
+    const auto retention = retention_of(line);
+    const auto& [most_time, most_size] = std::pair(policy.data.retention_time, policy.data.retention_size);
+    const bool old = retention.time_flag != nullptr && retention.time_flag->name == old_flag;
+    if (most_time && (!retention.time || *retention.time > *most_time)) wanted[std::string(old ? old_flag : time_flag)] = days(*most_time);
+    if (most_size && (!retention.size || *retention.size > *most_size)) wanted[std::string(size_flag)] = bytes_text(*most_size);
+    return wanted;
+}
+
 Decision retention_of_flags(const Policy& policy, const Facts& facts) {
     if (!policy.data.retention_time && !policy.data.retention_size) return not_applicable("the policy sets no data.retention");
     if (!facts.servers) return unknown(facts.servers.error());

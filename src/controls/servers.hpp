@@ -63,4 +63,7 @@ std::optional<LooseLimit> looser_than_default(const Flag& flag, const prometheus
 std::optional<bool> listens_as_allowed(const Policy& policy, std::string_view value);
 std::string listening_expected(const Policy& policy);
 
+/// The flags of retention that have to be set, by name, for a line with these flags to keep no more than the policy says.
+std::map<std::string, std::string> retention_wanted(const Policy& policy, const std::vector<Flag>& flags);
+
 }  // namespace promwarden

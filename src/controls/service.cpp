@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "promwarden/demands.hpp"
 #include "servers.hpp"
 
 namespace promwarden {
@@ -74,7 +75,7 @@ void judge_start(const Server& server, Gathered& gathered) {
 
 // ---- sandbox --------------------------------------------------------------------------------------------------------
 
-/// A setting that a confined service has. Debian's own unit has all of them.
+/// A setting that a confined service has. Debian's own unit has all of them but RestrictSUIDSGID and UMask.
 struct Setting {
     std::string_view name, proposed, why;
     std::string_view weak[4] = {};  // values that do not count, besides none
@@ -91,21 +92,40 @@ constexpr Setting settings[] = {
     {"RestrictNamespaces", "yes", "it could make namespaces, where the kernel's less tried parts are", {"no"}},
     {"LockPersonality", "yes", "it could change its execution domain", {"no"}},
     {"RestrictRealtime", "yes", "it could take all processor time", {"no"}},
+    {"RestrictSUIDSGID", "yes", "it could make files that give their owner's rights", {"no"}},
     {"MemoryDenyWriteExecute", "yes", "written memory could become code", {"no"}},
     {"SystemCallArchitectures", "native", "system calls of other architectures are open to it", {}},
 };
 
+bool is_dynamic(const Unit& unit) {
+    const auto dynamic = unit.settings.find("DynamicUser");
+    return dynamic != unit.settings.end() && (dynamic->second == "yes" || dynamic->second == "true" || dynamic->second == "1" || dynamic->second == "on");
+}
+
 bool counts(const Unit& unit, const Setting& setting) {
+    constexpr std::string_view implied[] = {"NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp", "RestrictSUIDSGID"};
+    if (is_dynamic(unit) && std::ranges::find(implied, setting.name) != std::end(implied)) return true;
     const auto found = unit.settings.find(std::string(setting.name));
     if (found == unit.settings.end() || found->second.empty()) return false;
     const auto off = found->second == "false" || found->second == "off" || found->second == "0";
     return !off && std::ranges::find(setting.weak, found->second) == std::end(setting.weak);
 }
 
-bool is_root(const Unit& unit) {
-    const auto dynamic = unit.settings.find("DynamicUser");
-    if (dynamic != unit.settings.end() && (dynamic->second == "yes" || dynamic->second == "true" || dynamic->second == "1" || dynamic->second == "on")) return false;
-    return unit.user.empty() || unit.user == "root" || unit.user == "0";
+bool is_root(const Unit& unit) { return !is_dynamic(unit) && (unit.user.empty() || unit.user == "root" || unit.user == "0"); }
+
+/// What new files of it may not be: nothing for others, no writing for the group. The service manager's own default is 0022.
+constexpr std::string_view umask_proposed = "0027";
+bool mask_counts(const Unit& unit) {
+    const auto found = unit.settings.find("UMask");
+    if (found == unit.settings.end()) return false;
+    unsigned mask = 0;
+    for (const char c : found->second) mask = c >= '0' && c <= '7' ? mask * 8 + static_cast<unsigned>(c - '0') : mask;
+    return (mask & 027U) == 027U;
+}
+
+bool closes_capabilities(const Unit& unit) {
+    const auto bounding = unit.settings.find("CapabilityBoundingSet");
+    return bounding != unit.settings.end() && !bounding->second.starts_with('~');
 }
 
 std::string drop_in(const Unit& unit, std::string_view line) { return fmt::format("systemctl edit {}: under [Service] write {}; then systemctl restart {}", unit.name, line, unit.name); }
@@ -125,11 +145,33 @@ void judge_sandbox(const Server& server, Gathered& gathered) {
         const auto observed = found == unit.settings.end() || found->second.empty() ? fmt::format("{} is not set: {}", setting.name, setting.why) : fmt::format("{}={}: {}", setting.name, found->second, setting.why);
         gathered.findings.push_back({server.name, fmt::format("{}={}", setting.name, setting.proposed), observed, place_of_setting(unit, std::string(setting.name)), Evidence::config, {false, drop_in(unit, fmt::format("{}={}", setting.name, setting.proposed))}});
     }
-    const auto bounding = unit.settings.find("CapabilityBoundingSet");
-    if (bounding == unit.settings.end() || bounding->second.starts_with('~'))
+    if (!mask_counts(unit))
+        gathered.findings.push_back({server.name, fmt::format("UMask={}", umask_proposed), "UMask leaves its new files, the database's too, open to everybody", place_of_setting(unit, "UMask"), Evidence::config, {false, drop_in(unit, fmt::format("UMask={}", umask_proposed))}});
+    if (!closes_capabilities(unit))
         gathered.findings.push_back({server.name, "CapabilityBoundingSet= (none)", "it may hold capabilities: its bounding set is not closed", place_of_setting(unit, "CapabilityBoundingSet"), Evidence::config, {false, drop_in(unit, "CapabilityBoundingSet=")}});
     if (const auto ambient = unit.settings.find("AmbientCapabilities"); ambient != unit.settings.end() && !ambient->second.empty() && ambient->second != "CAP_NET_BIND_SERVICE")
         gathered.findings.push_back({server.name, "AmbientCapabilities= (none)", fmt::format("it runs with {}", ambient->second), place_of_setting(unit, "AmbientCapabilities"), Evidence::config, {false, drop_in(unit, "AmbientCapabilities=")}});
+}
+
+/// Whether a path that the server needs is where a setting would hide it or keep it from being written.
+bool in_the_way(const Unit& unit, const CommandLine& line, std::string_view setting) {
+    constexpr std::pair<std::string_view, std::string_view> hidden[] = {{"ProtectHome", "/home/"},      {"ProtectHome", "/root/"},  {"ProtectHome", "/run/user/"},      {"PrivateTmp", "/tmp/"},
+                                                                        {"PrivateTmp", "/var/tmp/"},    {"PrivateDevices", "/dev/"}};
+    constexpr std::string_view needed[] = {"config.file", "web.config.file", "storage.tsdb.path", "storage.agent.path", "web.console.templates", "web.console.libraries", "web.user-assets"};
+    std::vector<std::string> paths{line.words.empty() ? std::string() : line.words.front(), unit.directory + "/"};
+    for (const auto& flag : line.flags)
+        if (std::ranges::find(needed, flag.name) != std::end(needed)) paths.push_back(flag.value.starts_with('/') ? flag.value : unit.directory + "/" + flag.value);
+    if (setting == "ProtectSystem") {
+        const auto* storage = line.find("storage.tsdb.path");
+        constexpr std::string_view of_system[] = {"/usr/", "/boot/", "/efi/", "/etc/"};
+        return storage != nullptr && std::ranges::any_of(of_system, [&](std::string_view directory) { return storage->value.starts_with(directory); });
+    }
+    return std::ranges::any_of(hidden, [&](const auto& one) { return one.first == setting && std::ranges::any_of(paths, [&](const std::string& path) { return path.starts_with(one.second); }); });
+}
+
+/// A port below 1024 needs a capability.
+bool listens_low(const CommandLine& line) {
+    return std::ranges::any_of(line.flags, [](const Flag& flag) { return flag.name == "web.listen-address" && std::atoi(flag.value.c_str() + flag.value.rfind(':') + 1) < 1024; });
 }
 
 // ---- the container engine's socket ----------------------------------------------------------------------------------
@@ -183,6 +225,17 @@ Decision startable_flags(const Policy& policy, const Facts& facts) {
         if (server->configured) accepted = fmt::format("the command line is one that {} accepts", version_text_of(*server));
     }
     return std::move(gathered).decide(std::move(accepted), fmt::format("there is no unit {} whose command line could be read", policy.prometheus.unit));
+}
+
+std::vector<UnitSetting> missing_settings(const Unit& unit, const CommandLine& line, const std::string& account) {
+    std::vector<UnitSetting> missing;
+    if (is_root(unit) && !account.empty()) missing.push_back({"User", account});
+    for (const auto& setting : settings)
+        if (!counts(unit, setting) && !in_the_way(unit, line, setting.name)) missing.push_back({std::string(setting.name), std::string(setting.proposed)});
+    if (!mask_counts(unit)) missing.push_back({"UMask", std::string(umask_proposed)});
+    const bool as_root = is_root(unit) && account.empty();  // it may need them to read its files
+    if (!closes_capabilities(unit) && !listens_low(line) && !as_root) missing.push_back({"CapabilityBoundingSet", ""});
+    return missing;
 }
 
 Decision decide_service_sandbox(const Policy& policy, const Facts& facts) {

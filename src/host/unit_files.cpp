@@ -7,9 +7,12 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/openat2.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "accounts.hpp"
+#include "promwarden/host.hpp"
 #include "units.hpp"
 
 namespace promwarden::host {
@@ -120,7 +123,53 @@ void read_environment_files(const Unit& unit, const std::string& root, unit::Env
     }
 }
 
+/// What stands in a command and would mean something else after it was put in. The specifiers of the unit's own name are known to our reader.
+std::string why_fixed(std::span<const unit::Assignment> assignments, const Unit& unit) {
+    for (const auto* key : {"ExecStart", "Environment"}) {
+        const auto* one = unit::find(assignments, "Service", key);
+        for (auto at = one == nullptr ? std::string::npos : one->value.find('%'); at != std::string::npos; at = one->value.find('%', at + 2))
+            if (at + 1 >= one->value.size() || !std::string_view("%nNpPiI").contains(one->value[at + 1])) return fmt::format("{} has the specifier {}", key, one->value.substr(at, 2));
+    }
+    const std::string_view program = unit.exec_start.empty() ? std::string_view{} : std::string_view(unit.exec_start.front());
+    if (program.substr(0, program.find('/')).contains('@')) return "ExecStart gives the program another name";
+    return {};
+}
+
+/// The package's account, where the database is its own already: under another, the service could not open it.
+std::string account_for(const PrometheusPolicy& policy, const unit::Bare& bare, const prometheus::Build& build) {
+    constexpr std::string_view storage = "storage.tsdb.path";
+    const auto* flag = bare.line ? bare.line->find(storage) : nullptr;
+    const auto* rule = prometheus::find_flag(storage, build);
+    auto path = !policy.storage.empty() ? policy.storage : flag != nullptr ? flag->value : std::string(build.debian.value_or(false) ? rule->debian_preset : rule->preset);
+    if (!path.starts_with('/')) path = fmt::format("{}/{}", bare.unit.directory, path);
+    Unit unit;
+    unit.user = "prometheus";
+    const auto account = account_of(unit, "");
+    struct stat status {};
+    return account && ::stat(path.c_str(), &status) == 0 && status.st_uid == account->uid ? unit.user : std::string();
+}
+
 }  // namespace
+
+Result<unit::Bare> read_bare_unit(const PrometheusPolicy& policy, std::span<const std::string_view> without, const prometheus::Build& build) {
+    const auto& name = policy.unit;
+    unit::Bare bare;
+    bare.directory = fmt::format("{}/{}.d", directories[0], name);
+    auto assignments = TRY(read_unit_files(name, ""));
+    for (const auto file : without) {
+        const auto path = fmt::format("{}/{}", bare.directory, file);
+        std::erase_if(assignments, [&](const unit::Assignment& one) { return one.file == path; });
+        auto text = read_below("", path, most_text);
+        if (text) bare.ours.emplace(file, *std::move(text));
+        else if (text.error().code != Code::missing) return std::unexpected(text.error());
+    }
+    bare.unit = unit::merge(name, assignments);
+    bare.line = configured_line(bare.unit, assignments, build, "");
+    bare.fixed = why_fixed(assignments, bare.unit);
+    bare.account = account_for(policy, bare, build);
+    bare.web_config = !policy.web_config.empty() && open_regular(policy.web_config).has_value();
+    return bare;
+}
 
 Result<std::string> read_below(const std::string& root, const std::string& path, std::size_t limit) {
     if (root.empty()) {

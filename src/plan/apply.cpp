@@ -13,9 +13,12 @@
 #include "certificates.hpp"
 #include "filter.hpp"
 #include "promwarden/host.hpp"
+#include "promwarden/program.hpp"
 #include "remedies.hpp"
+#include "rules.hpp"
 #include "site.hpp"
 #include "start_guard.hpp"
+#include "unit.hpp"
 
 namespace promwarden {
 
@@ -35,7 +38,9 @@ std::vector<PortRange> prometheus_ports(const Policy& policy) {
 /// In its sandbox the agent may take permissions, not give owners: such a change stays a finding, with the command that makes it.
 bool beyond_us(const Change& change) {
     const auto* set = std::get_if<SetAccess>(&change.deed);
-    return set != nullptr && (set->before.owner != set->after.owner || set->before.group != set->after.group) && ::prctl(PR_CAPBSET_READ, CAP_CHOWN) != 1;
+    const auto* write = std::get_if<WriteFile>(&change.deed);
+    const bool gives = (set != nullptr && (set->before.owner != set->after.owner || set->before.group != set->after.group)) || (write != nullptr && write->directory && write->access.group != 0);
+    return gives && ::prctl(PR_CAPBSET_READ, CAP_CHOWN) != 1;
 }
 
 /// Whether these controls include one that the ruleset enforces.
@@ -55,6 +60,9 @@ ApplyFacts Engine::observe_for_apply(const Policy& policy, std::span<const std::
     if (facts.files && !state_.usual() && policy.prometheus.config.empty())
         for (auto& server : facts.files->servers)
             for (auto& file : server.files) file.trusted = false;
+    if (state_.usual() && !acting.empty() && facts.servers && program::manager_runs() && !facts.servers->empty())
+        facts.bare_unit = host::read_bare_unit(policy.prometheus, unit_files(), prometheus::build_of(facts.servers->front()));
+    if (state_.usual() && !acting.empty()) facts.rule_file = read_rule_file();
     if (site) facts.site = read_site(policy, facts);
     if (asks_for_ruleset(only)) {
         facts.connections = host::read_connections(guarded_ports(policy));
@@ -220,7 +228,7 @@ Result<> Engine::repair(const Policy& policy, std::span<const Change> changes) c
     const auto held = TRY(state_.lock());
     TRY(do_work(state_, policy.sha256, changes, host_services(policy, probe_, confined_)));
     const auto journal = TRY(Journal::unfinished(state_));
-    return journal ? journal->drop() : Result<>{};
+    return journal ? journal->keep_repair(state_) : Result<>{};
 }
 
 Result<bool> Engine::recover() const {

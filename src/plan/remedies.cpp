@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "edits.hpp"
+#include "rules.hpp"
+#include "unit.hpp"
 
 namespace promwarden {
 
@@ -45,21 +47,26 @@ void add_access(std::vector<Change>& changes, const ControlReport& report, const
 
 }  // namespace
 
-void plan_remedies(const Policy& policy, const Facts& facts, const Report& report, Plan& plan) {
+void plan_remedies(const Policy& policy, const ApplyFacts& facts, const Report& report, Plan& plan) {
     for (const auto& one : report.controls) {
         if (one.decision.verdict != Verdict::fail || one.waived) continue;
         for (const auto& finding : one.decision.findings)
             if (finding.remedy.access) add_access(plan.changes, one, finding);
     }
     plan_edits(policy, facts, report, plan);
+    plan_unit(policy, facts, report, plan);
+    plan_rules(policy, facts, report, plan);
     std::ranges::stable_sort(plan.changes, {}, rank);
 }
 
 std::vector<std::string> enforceable(std::span<const std::string> only, bool on_request) {
+    constexpr std::string_view means[] = {"chmod", "drop-in", "rule file"};
     std::vector<std::string> ids;
     const auto by_edit = controls_by_edit(on_request);
-    for (const auto& control : catalogue())
-        if (control.decide != nullptr && (control.enforced_by.contains("chmod") || std::ranges::find(by_edit, control.id) != by_edit.end()) && (only.empty() || std::ranges::find(only, control.id) != only.end())) ids.emplace_back(control.id);
+    for (const auto& control : catalogue()) {
+        const bool ours = std::ranges::any_of(means, [&](std::string_view one) { return control.enforced_by.contains(one); }) || std::ranges::find(by_edit, control.id) != by_edit.end();
+        if (ours && control.decide != nullptr && (only.empty() || std::ranges::find(only, control.id) != only.end())) ids.emplace_back(control.id);
+    }
     return ids;
 }
 

@@ -1,8 +1,7 @@
 // From findings to changes. One file for each family of changes.
 #pragma once
 
-#include "promwarden/controls.hpp"
-#include "promwarden/plan.hpp"
+#include "promwarden/apply.hpp"
 
 namespace promwarden {
 
@@ -10,6 +9,6 @@ namespace promwarden {
 std::vector<std::string> enforceable(std::span<const std::string> only, bool on_request);
 
 /// Adds what the report's failing controls ask for. Pure.
-void plan_remedies(const Policy& policy, const Facts& facts, const Report& report, Plan& plan);
+void plan_remedies(const Policy& policy, const ApplyFacts& facts, const Report& report, Plan& plan);
 
 }  // namespace promwarden

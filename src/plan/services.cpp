@@ -13,7 +13,7 @@
 #include "promwarden/host.hpp"
 #include "promwarden/make.hpp"
 #include "promwarden/program.hpp"
-#include "promwarden/prometheus.hpp"
+#include "promwarden/unit.hpp"
 #include "proxy.hpp"
 #include "site.hpp"
 
@@ -93,6 +93,20 @@ public:
         return Loaded{data["reloadConfigSuccess"].get<bool>(), *time};
     }
 
+    /// Its flags as it says them; nullopt: it does not tell us.
+    Result<std::optional<std::map<std::string, std::string>>> flags() {
+        const auto answer = TRY(ask("/api/v1/status/flags"));
+        if (!answer || answer->status != 200) return std::nullopt;
+        const auto json = parse_json(answer->body);
+        if (!json || !json->is_object() || !json->contains("data") || !(*json)["data"].is_object()) return std::nullopt;
+        std::map<std::string, std::string> flags;
+        for (const auto& [name, value] : (*json)["data"].items())
+            if (value.is_string()) flags[name] = value.get<std::string>();
+        return flags;
+    }
+    /// The unit and its process, as of the last question.
+    [[nodiscard]] const std::optional<promwarden::Server>& seen() const { return seen_; }
+
 private:
     Result<std::optional<probe::Answer>> ask(std::string path) {
         Facts facts;
@@ -100,6 +114,7 @@ private:
         auto listeners = TRY(host::read_listeners());
         host::find_holders(listeners, all);
         facts.servers = host::read_servers(policy_.prometheus.unit, listeners);
+        seen_ = facts.servers && !facts.servers->empty() ? std::optional(facts.servers->front()) : std::nullopt;
         for (const auto& target : TRY(live_targets(policy_, facts))) {
             if (target.proxy || !target.holder.empty()) continue;
             for (const bool tls : {true, false}) {
@@ -124,15 +139,88 @@ private:
 
     const Policy& policy_;
     const probe::ClientOptions& options_;
+    std::optional<promwarden::Server> seen_;
 };
 
-Result<> wait_until_ready(const Policy& policy, const probe::ClientOptions& options, Clock::duration patience) {
-    Server server(policy, options);
+/// Whether the process that the restart began goes on: one that ends at once would be started again and again.
+Result<> goes_on(const std::optional<promwarden::Server>& server, pid_t& first) {
+    if (!server || !server->unit) return {};
+    const auto& unit = *server->unit;
+    if (unit.active != "active" || (first != 0 && unit.main_pid != first)) return fail(Code::failed, "start", unit.name, fmt::format("it ended right after its start; 'journalctl -u {}' says why", unit.name));
+    first = unit.main_pid;
+    return {};
+}
+
+Result<> wait_until_ready(const Policy& policy, Server& server, Clock::duration patience) {
+    pid_t first = 0;
     for (const auto until = Clock::now() + patience; Clock::now() < until; std::this_thread::sleep_for(between_looks)) {
         const auto ready = TRY(server.ready());
+        TRY(goes_on(server.seen(), first));
         if (ready && *ready) return {};
     }
     return fail(Code::failed, "wait for", policy.prometheus.unit, fmt::format("it does not answer after {}", format_duration(std::chrono::duration_cast<std::chrono::seconds>(patience))));
+}
+
+// ---- what runs is what was written ----------------------------------------------------------------------------------
+
+/// Prometheus shows durations and sizes in its own spelling, and lists in brackets.
+bool same_value(const prometheus::FlagRule& rule, const std::string& shown, const std::string& written) {
+    using enum prometheus::FlagType;
+    if (shown == written || (rule.repeatable != 0 && shown.contains(written))) return true;
+    if (rule.type == duration) return prometheus::parse_flag_duration(shown) == prometheus::parse_flag_duration(written);
+    if (rule.type == size) return prometheus::parse_flag_size(shown) == prometheus::parse_flag_size(written);
+    return rule.type == number && std::strtod(shown.c_str(), nullptr) == std::strtod(written.c_str(), nullptr);
+}
+
+/// By its own word where it gives us one, else by its process.
+Result<> verify_flags(Server& server) {
+    const auto live = TRY(server.flags());
+    const auto& seen = server.seen();
+    if (!seen || !seen->configured || !seen->running) return {};
+    const auto& words = seen->configured->words;
+    if (!live && !std::ranges::equal(words, seen->running->words)) return fail(Code::failed, "verify", seen->name, "its process does not run with the flags of its unit");
+    for (const auto& flag : seen->configured->flags) {
+        const auto* rule = prometheus::find_flag(flag.name);
+        const auto shown = live && rule != nullptr ? live->find(flag.name) : decltype(live->find("")){};
+        if (live && rule != nullptr && shown != live->end() && !same_value(*rule, shown->second, flag.value))
+            return fail(Code::failed, "verify", seen->name, fmt::format("it runs with another --{} than its unit says", flag.name));
+    }
+    return {};
+}
+
+/// The service manager has the settings of a drop-in, and the kernel those that a process shows.
+Result<> verify_settings(const promwarden::Server& server, const std::string& text) {
+    for (const auto& one : unit::read_assignments("", text)) {
+        const auto found = server.unit->settings.find(one.key);
+        const bool other = one.key == "User" ? server.unit->user != one.value : found != server.unit->settings.end() && found->second != one.value;
+        if (one.section == "Service" && other) return fail(Code::failed, "verify", server.name, fmt::format("the service manager does not have {}={}: another drop-in says otherwise", one.key, one.value));
+    }
+    const auto status = TRY(read_file(fmt::format("/proc/{}/status", server.unit->main_pid), 64 << 10));
+    const auto set = server.unit->settings.find("NoNewPrivileges");
+    if (set != server.unit->settings.end() && set->second == "yes" && !status.text.contains("NoNewPrivs:\t1")) return fail(Code::failed, "verify", server.name, "its process may gain privileges all the same");
+    return {};
+}
+
+Result<> verify_unit(Server& server, std::span<const Change> changes) {
+    TRY(verify_flags(server));
+    for (const auto& change : changes) {
+        const auto* write = std::get_if<WriteFile>(&change.deed);
+        if (write == nullptr || !write->after || write->after->empty() || !server.seen() || !server.seen()->unit) continue;
+        TRY(verify_settings(*server.seen(), write->after->front().text));
+    }
+    return {};
+}
+
+/// A server that was stopped is left so: it has the change when somebody starts it.
+Result<> restart(const Policy& policy, const probe::ClientOptions& options, std::span<const Change> changes) {
+    const auto& unit = policy.prometheus.unit;
+    const auto before = TRY(host::read_servers(unit, {}));
+    TRY(program::reload_units());
+    if (!before.empty() && before.front().unit && before.front().unit->active == "inactive") return {};
+    TRY(program::restart_unit(unit));
+    Server server(policy, options);
+    TRY(wait_until_ready(policy, server, longest_start));
+    return verify_unit(server, changes);
 }
 
 // ---- a reload -------------------------------------------------------------------------------------------------------
@@ -199,16 +287,13 @@ Result<> need_manager(const Policy& policy) {
 }
 
 Result<> take_up(const Policy& policy, const probe::ClientOptions& options, const std::string& root, Effect effect, std::span<const Change> changes, Before& before) {
-    const auto& unit = policy.prometheus.unit;
     switch (effect) {
         case Effect::none: return {};
         case Effect::units: return program::manager_runs() ? program::reload_units() : Result<>{};
         case Effect::reload: return reload(policy, options, before);
         case Effect::restart:
             TRY(need_manager(policy));
-            TRY(program::reload_units());
-            TRY(program::restart_unit(unit));
-            return wait_until_ready(policy, options, longest_start);
+            return restart(policy, options, changes);
         case Effect::proxy: return take_up_site(root, changes);
     }
     return {};

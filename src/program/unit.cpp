@@ -210,12 +210,23 @@ Result<> do_job(const char* method, const char* action, const std::string& unit,
     return {};
 }
 
+/// After some failed starts in a row the manager refuses every further one. Where it has no failures to forget, it says so: nothing is lost.
+void forget_failures(const std::string& unit) {
+    sd_bus* opened = nullptr;
+    if (::sd_bus_open_system(&opened) < 0) return;
+    const Bus bus(opened);
+    ::sd_bus_call_method(bus.get(), manager, manager_path, manager_interface, "ResetFailedUnit", nullptr, nullptr, "s", unit.c_str());
+}
+
 }  // namespace
 
 Result<> reload_unit(const std::string& unit) { return do_job("ReloadUnit", "reload", unit, std::chrono::seconds(30)); }
 
 /// A server may take its time to stop (its unit says how much) and to start (replaying its log).
-Result<> restart_unit(const std::string& unit) { return do_job("RestartUnit", "restart", unit, std::chrono::minutes(3)); }
+Result<> restart_unit(const std::string& unit) {
+    forget_failures(unit);
+    return do_job("RestartUnit", "restart", unit, std::chrono::minutes(3));
+}
 
 Result<Ended> run_in_unit(const Program& program, const std::string& name) {
     TRY(trusted_stamp(program.words.front()));

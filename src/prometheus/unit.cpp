@@ -351,4 +351,28 @@ std::vector<prometheus::Argument> command_line(std::span<const std::string> word
     return line;
 }
 
+namespace {
+
+/// Inside double quotes: what would end them, or is no character of a line.
+void add_escaped(std::string& text, char c) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') text += {'\\', c};
+    else if (byte < 0x20 || byte == 0x7f) text += {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+    else text += c;
+}
+
+}  // namespace
+
+std::string quoted(std::string_view word) {
+    const bool plain = !word.empty() && std::ranges::all_of(word, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || std::string_view("-_=./:,@+[]%$").contains(c); });
+    std::string text;
+    for (const char c : word) {
+        if (c == '%' || c == '$') text += c;  // said twice, it stands for itself
+        if (plain) text += c;
+        else add_escaped(text, c);
+    }
+    return plain ? text : '"' + text + '"';
+}
+
 }  // namespace promwarden::unit

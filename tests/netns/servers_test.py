@@ -92,6 +92,7 @@ class Host:
         self.environment, self.drop_ins = self.directory / "default", self.directory / "drop-ins"
         self.environment.write_text('ARGS=""\n', encoding="ascii")
         self.drop_ins.mkdir()
+        (self.drop_ins / "confined.conf").write_text("[Service]\nRestrictSUIDSGID=yes\nUMask=0027\n", encoding="ascii")  # what Debian's unit leaves out
         for name, text in (("policy.toml", POLICY), ("prometheus.yml", "global: {scrape_interval: 1h}\n")):
             (self.directory / name).write_text(text, encoding="ascii")
             (self.directory / name).chmod(0o644)

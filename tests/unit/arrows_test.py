@@ -29,9 +29,9 @@ ALLOWED = {
 # A public header is called like its room, except these.
 HEADER_OF = {
     **dict.fromkeys(["access", "certificate", "files", "live", "process", "proxy", "ruleset", "server"], "facts"),
-    **dict.fromkeys(["edit", "flags", "template", "unit", "values"], "prometheus"),
+    **dict.fromkeys(["edit", "flags", "rules", "template", "unit", "values"], "prometheus"),
     **dict.fromkeys(["event", "apply", "make", "state"], "plan"),
-    **dict.fromkeys(["deployment", "lint", "site"], "controls"),
+    **dict.fromkeys(["demands", "deployment", "lint", "site"], "controls"),
     "address": "base",
     "audit_log": "nginx",
     "diff": "base",

@@ -324,6 +324,29 @@ TEST_CASE("a run that ended anywhere is taken back by the next, or kept where it
     }
 }
 
+TEST_CASE("an undo goes through what repairs wrote, and past what somebody else did before them") {
+    Work work;
+    REQUIRE(do_work(work.state, "policy", work.changes, work.services));
+    REQUIRE((*Journal::unfinished(work.state))->keep(work.state));
+    const auto repair = [&](const std::string& path, std::optional<std::string> before, std::optional<std::string> after) {
+        const std::vector changes{change(path, writes(std::move(before), std::move(after)), Effect::reload)};
+        REQUIRE(do_work(work.state, "policy", changes, work.services));
+        REQUIRE((*Journal::unfinished(work.state))->keep_repair(work.state));
+    };
+    put(work.second, "somebody's");
+    repair(work.second, "somebody's", "two");
+    CHECK(changes_to_undo(work.state, false)->size() == 3);  // an undo knew of that text
+    fs::remove(work.third);
+    repair(work.third, std::nullopt, "newer");
+    repair(work.second, "two", std::nullopt);
+    const auto fourth = work.directory / "fourth";
+    repair(fourth, std::nullopt, "only a repair's");
+    CHECK(changes_to_undo(work.state, false)->size() == 6);
+    CHECK(undo_changes(work.state, work.services, false));
+    CHECK(work.untouched());
+    CHECK_FALSE(fs::exists(fourth));
+}
+
 TEST_CASE("what somebody else changed since is left alone, and named") {
     Work work;
     REQUIRE(do_work(work.state, "policy", work.changes, work.services));

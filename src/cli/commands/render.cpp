@@ -1,5 +1,6 @@
 // render — files that the policy implies, printed and not installed.
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include "promwarden/flags.hpp"
 #include "promwarden/host.hpp"
 #include "promwarden/nginx.hpp"
+#include "promwarden/rules.hpp"
 
 namespace promwarden::cli {
 
@@ -50,6 +52,32 @@ Outcome render_metrics(const Options& options) {
     const auto text = TRY(member(TRY(agent.call("Metrics", Json::object())), "text"));
     if (!text.is_string()) return failure(Exit::undetermined, "the agent's answer has no text");
     TRY(write_result(options, text.get<std::string>()));
+    return Exit::holds;
+}
+
+Outcome render_rules(const Options& options) {
+    const auto candidate = TRY(load_policy(options.policy));
+    TRY(write_result(options, prometheus::render_rules(candidate.policy)));
+    return Exit::holds;
+}
+
+/// The drop-ins over this host's unit, each behind its name, as an apply would write them if all of their controls were enforced and none was there.
+Outcome render_unit(const Options& options) {
+    auto candidate = TRY(load_policy(options.policy));
+    auto engine = TRY(open_to_look(options));
+    std::vector<std::string> controls;
+    for (const auto& control : catalogue())
+        if (control.enforced_by.contains("drop-in")) controls.emplace_back(control.id);
+    for (const auto& id : controls) candidate.policy.controls[id] = candidate.policy.mode_of(id) == Mode::off ? Mode::off : Mode::enforce;
+    candidate.policy.mode = Mode::enforce;
+    auto facts = engine.observe_for_apply(candidate.policy, controls);
+    if (!facts.bare_unit) return failure(Exit::undetermined, "no service manager runs here that would read a drop-in");
+    if (!*facts.bare_unit) return std::unexpected(Failure(facts.bare_unit->error()));
+    (*facts.bare_unit)->ours.clear();
+    std::string text;
+    for (const auto& change : Engine::plan(candidate.policy, facts, controls).changes)
+        if (const auto* write = std::get_if<WriteFile>(&change.deed); write != nullptr && change.kind == Change::Kind::unit) text += fmt::format("{}# {}\n{}", text.empty() ? "" : "\n", change.subject, write->after->front().text);
+    TRY(write_result(options, text.empty() ? fmt::format("# {} needs no drop-in, or its command line is one that cannot be written anew.\n", candidate.policy.prometheus.unit) : text));
     return Exit::holds;
 }
 
