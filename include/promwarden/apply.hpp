@@ -30,7 +30,6 @@ struct ApplyRequest {
 struct RuleFile {
     std::optional<std::string> text;  // nullopt: there is none
     std::optional<gid_t> group;       // who reads it; nullopt: no such group here
-    bool directory = false;           // its directory is there
 };
 
 /// What must be in force at a start, whoever asks.
@@ -62,6 +61,7 @@ struct ApplyFacts : Facts {
     Result<std::optional<SitePlace>> site = std::nullopt;  // nullopt: not looked for, or no nginx is installed here
     std::optional<Result<unit::Bare>> bare_unit;           // Prometheus' unit without our drop-ins; nullopt: not asked for, or no service manager here to read it
     std::optional<Result<RuleFile>> rule_file;             // nullopt: not asked for
+    bool own_directory = false;                            // /etc/prometheus/promwarden is there
 };
 
 /// Whether an observation asks live endpoints where a control needs it: that can take seconds.

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "certificates.hpp"
 #include "filter.hpp"
@@ -63,6 +64,7 @@ ApplyFacts Engine::observe_for_apply(const Policy& policy, std::span<const std::
     if (state_.usual() && !acting.empty() && facts.servers && program::manager_runs() && !facts.servers->empty())
         facts.bare_unit = host::read_bare_unit(policy.prometheus, unit_files(), prometheus::build_of(facts.servers->front()));
     if (state_.usual() && !acting.empty()) facts.rule_file = read_rule_file();
+    facts.own_directory = ::access("/etc/prometheus/promwarden", F_OK) == 0;
     if (site) facts.site = read_site(policy, facts);
     if (asks_for_ruleset(only)) {
         facts.connections = host::read_connections(guarded_ports(policy));

@@ -230,7 +230,8 @@ std::string summary_of(const Group& group) {
 /// The text of one file on its way through the groups of edits.
 class Editing {
 public:
-    Editing(const NamedFile& file, const ServerFiles& server, Plan& plan) : file_(file), server_(server), plan_(plan), text_(*file.text) {}
+    Editing(const NamedFile& file, const ServerFiles& server, bool own_directory, Plan& plan)
+        : file_(file), server_(server), own_directory_(own_directory), plan_(plan), text_(*file.text) {}
 
     void take(const Group& group) {
         auto after = text_;
@@ -302,7 +303,7 @@ private:
         WriteFile deed{std::nullopt,
                        Contents{{"", file_.path, Piece::Part{moved.range.at, moved.range.length}}},
                        {0, server_.identity.gid, secret_mode, {}},
-                       secrets_directory_mode};
+                       own_directory_ ? std::nullopt : std::optional(secrets_directory_mode)};
         return {Change::Kind::file,
                 group.control,
                 wish.file,
@@ -352,18 +353,19 @@ private:
 
     const NamedFile& file_;
     const ServerFiles& server_;
+    bool own_directory_;
     Plan& plan_;
     std::string text_;
 };
 
 void edit_file(const Policy& policy, const ServerFiles& server, const NamedFile& file, const Report& report, std::set<std::string>& taken,
-               Plan& plan) {
+               bool own_directory, Plan& plan) {
     const auto document = document_of(file, *file.text);
     if (document.root == nullptr || document.problem || document.repaired || document.templated) return;  // other findings say so
     const auto groups = Wishes(policy, server, plan, taken).of(file, document, report);
     if (groups.empty()) return;
     if (const auto why = closed(file); !why.empty()) return plan.refusals.push_back(fmt::format("edit {}: {}", file.path, why));
-    Editing editing(file, server, plan);
+    Editing editing(file, server, own_directory, plan);
     for (const auto& group : groups) editing.take(group);
 }
 
@@ -373,7 +375,7 @@ std::span<const std::string_view> controls_by_edit(bool on_request) {
     return std::span(controls).first(on_request ? std::size(controls) : without_request);
 }
 
-void plan_edits(const Policy& policy, const Facts& facts, const Report& report, Plan& plan) {
+void plan_edits(const Policy& policy, const ApplyFacts& facts, const Report& report, Plan& plan) {
     if (!facts.files) return;
     for (const auto& server : facts.files->servers) {
         if (server.server != policy.prometheus.unit) continue;
@@ -382,7 +384,7 @@ void plan_edits(const Policy& policy, const Facts& facts, const Report& report, 
         for (const auto& file : server.files)
             if (file.text != nullptr &&
                 (is_web(file) || file.use == NamedFile::Use::configuration || file.use == NamedFile::Use::scrape_configs))
-                edit_file(policy, server, file, report, taken, plan);
+                edit_file(policy, server, file, report, taken, facts.own_directory, plan);
     }
 }
 

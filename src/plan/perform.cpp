@@ -192,16 +192,29 @@ void sweep(const Place& place) {
         if (std::string_view(entry->d_name).starts_with(prefix)) ::unlinkat(*place.directory, entry->d_name, 0);
 }
 
+/// In a set-group-ID directory a file has its group from the start, so that a sandbox that gives no groups can write it all the same. Our own directory beside it is one.
+Fd create(const Place& place, const std::string& temporary, gid_t group) {
+    constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    const Fd own{::openat(*place.directory, "promwarden", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+    struct stat status {};
+    const bool gives = own && ::fstat(*own, &status) == 0 && status.st_uid == 0 && status.st_gid == group && (status.st_mode & (S_ISGID | 022)) == S_ISGID;
+    if (!gives) return Fd{::openat(*place.directory, temporary.c_str(), flags, 0600)};
+    Fd fd{::openat(*own, temporary.c_str(), flags, 0600)};
+    if (!fd || ::renameat(*own, temporary.c_str(), *place.directory, temporary.c_str()) == 0) return fd;
+    ::unlinkat(*own, temporary.c_str(), 0);
+    return {};
+}
+
 /// Complete, durable and judged under another name; then, where nothing changed meanwhile, by one rename.
 Result<> write(const Ground& ground, const Change& change, const Place& place, std::string_view text, const std::optional<Found>& before, const FileAccess& access) {
     std::uint64_t random = 0;
     if (::getrandom(&random, sizeof random, 0) != sizeof random) return fail_errno("draw a name", "");
     const auto temporary = fmt::format("{}{:016x}", temporary_prefix(place), random);
-    const Fd fd{::openat(*place.directory, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)};
+    const auto wanted = before ? FileAccess{before->status.st_uid, before->status.st_gid, before->status.st_mode & 07777, before->acl} : access;
+    const Fd fd = create(place, temporary, wanted.group);
     if (!fd) return fail_errno("create", place.path);
     const auto finish = [&]() -> Result<> {
         TRY(write_all(fd, text, place.path));
-        const auto wanted = before ? FileAccess{before->status.st_uid, before->status.st_gid, before->status.st_mode & 07777, before->acl} : access;
         if (::fchown(*fd, wanted.owner, wanted.group) != 0) return fail_errno("set owner of", place.path);
         if (::fchmod(*fd, wanted.mode) != 0) return fail_errno("set mode of", place.path);
         const auto list = acl_bytes(wanted.acl);

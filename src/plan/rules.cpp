@@ -55,7 +55,6 @@ Result<RuleFile> read_rule_file() {
     RuleFile file;
     file.group = host_accounts().group("prometheus");
     const std::string path(prometheus::rule_file);
-    file.directory = ::access(path.substr(0, path.rfind('/')).c_str(), F_OK) == 0;
     auto there = read_trusted_file(path, largest_rule_file);
     if (there)
         file.text = std::move(there->text);
@@ -78,7 +77,7 @@ void plan_rules(const Policy& policy, const ApplyFacts& facts, const Report& rep
     change.deed = WriteFile{there.text ? std::optional(Contents{{*there.text, ""}}) : std::nullopt,
                             Contents{{std::move(wanted), ""}},
                             {0, *there.group, 0640, {}},
-                            there.directory ? std::nullopt : std::optional<mode_t>(02750)};
+                            facts.own_directory ? std::nullopt : std::optional<mode_t>(02750)};
     change.diff = diff_of(change.subject, change.deed);
     plan.changes.push_back(std::move(change));
 }
