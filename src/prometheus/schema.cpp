@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "demands.hpp"
+#include "requirements.hpp"
 #include "promwarden/prometheus.hpp"
 
 namespace promwarden::prometheus {

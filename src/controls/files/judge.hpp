@@ -132,7 +132,7 @@ void names_once(const Walk& walk, const Node& root, const Path& path, std::strin
 void top_rules(const Walk& walk, const Node& root, const Path& path);
 void not_yaml(Verdicts& verdicts, const Document& document);
 
-// demands.cpp: values and combinations that Prometheus refuses
+// requirements.cpp: values and combinations that Prometheus refuses
 /// Whether it is there and says something.
 bool given(const Node& block, std::string_view key);
 void value_demands(const Walk& walk, const Entry& entry, const Key& key, const Path& path);

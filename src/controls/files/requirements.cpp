@@ -1,4 +1,4 @@
-// Values and combinations of settings that stop Prometheus from starting although every key is known: the table of prometheus/demands.cpp, applied.
+// Values and combinations of settings that stop Prometheus from starting although every key is known: the table of prometheus/requirements.cpp, applied.
 
 #include <algorithm>
 #include <cctype>

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "demands.hpp"
+#include "requirements.hpp"
 
 namespace promwarden::prometheus {
 
@@ -25,7 +25,7 @@ constexpr std::string_view ciphers =
 constexpr std::string_view curves = "CurveP256|CurveP384|CurveP521|X25519|X25519MLKEM768";
 
 /// S::any: wherever that key stands.
-constexpr Demand demands[] = {
+constexpr Demand table[] = {
     {S::any, "honor_labels", F::boolean}, {S::any, "honor_timestamps", F::boolean}, {S::any, "track_timestamps_staleness", F::boolean},
     {S::any, "scrape_classic_histograms", F::boolean}, {S::any, "always_scrape_classic_histograms", F::boolean}, {S::any, "enable_compression", F::boolean},
     {S::any, "follow_redirects", F::boolean}, {S::any, "enable_http2", F::boolean}, {S::any, "proxy_from_environment", F::boolean}, {S::any, "insecure_skip_verify", F::boolean},
@@ -97,8 +97,8 @@ constexpr Exclusion exclusions[] = {
 }  // namespace
 
 const Demand* find_demand(const Key& key) {
-    const auto found = std::ranges::find_if(demands, [&](const Demand& demand) { return demand.key == key.name && (demand.in == S::any || demand.in == key.in); });
-    return found == std::end(demands) ? nullptr : found;
+    const auto found = std::ranges::find_if(table, [&](const Demand& demand) { return demand.key == key.name && (demand.in == S::any || demand.in == key.in); });
+    return found == std::end(table) ? nullptr : found;
 }
 
 std::span<const Need> all_needs() { return needs; }
