@@ -135,7 +135,10 @@ Result<Applying> Engine::begin_apply(const Candidate& candidate, const ApplyRequ
     if (!facts.firewall) return std::unexpected(facts.firewall.error());
     auto& plan = applying.plan = Engine::plan(policy, facts, request.only, request.edit_config);
     TRY(refuse(candidate, request, facts, plan));
-    std::erase_if(plan.changes, [&](const Change& change) { return beyond_us(change) || (change.on_request && !request.edit_config); });
+    std::erase_if(plan.changes, [&](const Change& change) { return change.on_request && !request.edit_config; });
+    for (const auto& change : plan.changes)
+        if (beyond_us(change)) plan.refusals.push_back(fmt::format("{}: the agent's sandbox gives no owners or groups; an apply while the agent is stopped does", change.subject));
+    std::erase_if(plan.changes, beyond_us);
     applying.work = work_of(policy, plan, request.edit_config);
     const bool loads = asks_for_ruleset(request.only) && policy.mode_of(filter_control) == Mode::enforce;
     if (!loads && applying.work.empty()) return applying;  // audit: say it, leave it

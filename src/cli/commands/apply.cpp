@@ -123,8 +123,7 @@ Or<Applied> apply_here(const Options& options) {
 /// What was done, in a few lines, and what was only said; `plan` has the rest.
 std::string summary_of(const Applied& applied, bool colour) {
     const auto rotated = account_of(applied.certificates);
-    if (applied.plan.empty() && rotated.empty()) return "Nothing had to change.\n";
-    std::string text;
+    std::string text = applied.plan.empty() && rotated.empty() ? "Nothing had to change.\n" : "";
     Plan left;
     for (const auto& change : applied.plan.changes) {
         if (mode_in(applied.report, change.control) != Mode::enforce) left.changes.push_back(change);
@@ -132,6 +131,7 @@ std::string summary_of(const Applied& applied, bool colour) {
         else if (!of_certificates(change)) text += fmt::format("Changed {}: {}\n", render::printable(change.subject), render::printable(change.summary));
     }
     for (const auto& cut : text.empty() ? std::vector<std::string>{} : applied.plan.cuts) text += fmt::format("Cut     {}\n", render::printable(cut));
+    for (const auto& refusal : applied.plan.refusals) text += fmt::format("Left    {}\n", render::printable(refusal));
     text += rotated;
     return left.empty() ? text : text + "In mode audit, so left as it is:\n\n" + render::text(left, colour);
 }
