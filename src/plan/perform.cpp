@@ -183,19 +183,23 @@ Result<> sync(const Place& place) {
 
 std::string temporary_prefix(const Place& place) { return fmt::format(".{}.promwarden-", place.name); }
 
+constexpr const char* own_directory = "promwarden";  // beside what is written
+
 /// What a run left that was killed before its file had its name.
 void sweep(const Place& place) {
-    const int fd = ::openat(*place.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const Handle<DIR, ::closedir> directory(fd < 0 ? nullptr : ::fdopendir(fd));
     const auto prefix = temporary_prefix(place);
-    while (const dirent* entry = directory ? ::readdir(directory.get()) : nullptr)
-        if (std::string_view(entry->d_name).starts_with(prefix)) ::unlinkat(*place.directory, entry->d_name, 0);
+    for (const auto* name : {".", own_directory}) {
+        const int fd = ::openat(*place.directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        const Handle<DIR, ::closedir> directory(fd < 0 ? nullptr : ::fdopendir(fd));
+        while (const dirent* entry = directory ? ::readdir(directory.get()) : nullptr)
+            if (std::string_view(entry->d_name).starts_with(prefix)) ::unlinkat(fd, entry->d_name, 0);
+    }
 }
 
 /// In a set-group-ID directory a file has its group from the start, so that a sandbox that gives no groups can write it all the same. Our own directory beside it is one.
 Fd create(const Place& place, const std::string& temporary, gid_t group) {
     constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-    const Fd own{::openat(*place.directory, "promwarden", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+    const Fd own{::openat(*place.directory, own_directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
     struct stat status {};
     const bool gives = own && ::fstat(*own, &status) == 0 && status.st_uid == 0 && status.st_gid == group && (status.st_mode & (S_ISGID | 022)) == S_ISGID;
     if (!gives) return Fd{::openat(*place.directory, temporary.c_str(), flags, 0600)};

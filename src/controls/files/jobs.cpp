@@ -11,12 +11,6 @@ namespace promwarden::files {
 
 namespace {
 
-std::string lower(std::string_view text) {
-    std::string result(text);
-    std::ranges::transform(result, result.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return result;
-}
-
 std::string joined(const std::vector<std::string_view>& words) {
     std::string text;
     for (const auto word : words) text += (text.empty() ? "" : ", ") + std::string(word);

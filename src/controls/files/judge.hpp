@@ -78,6 +78,7 @@ Written written(const Node& node);
 /// The variable in it, as "${NAME}": never its default. "" for none.
 std::string variable_in(std::string_view text);
 bool is_true(const Node* node);
+std::string lower(std::string_view text);
 
 enum class Where : std::uint8_t { loopback, remote, unknown };
 /// Of "host:port", "[::1]:9090", "host".

@@ -1,12 +1,12 @@
 // What Prometheus refuses: text that is not YAML, keys that no version knows or that stand in the wrong place, values and combinations that stop it from starting.
 
 #include <algorithm>
-#include <cctype>
 #include <map>
 
 #include <fmt/format.h>
 
 #include "judge.hpp"
+#include "promwarden/flags.hpp"
 
 namespace promwarden::files {
 
@@ -47,32 +47,11 @@ std::string_view emptied(const Node& block, const Entry& entry, const Key* home)
     return above;
 }
 
-/// A Prometheus duration in milliseconds: units y w d h m s ms, descending, or 0.
-std::optional<std::int64_t> duration(std::string_view text) {
-    constexpr std::pair<std::string_view, std::int64_t> units[] = {{"y", 31'536'000'000}, {"w", 604'800'000}, {"d", 86'400'000}, {"h", 3'600'000}, {"m", 60'000}, {"s", 1000}, {"ms", 1}};
-    if (text == "0") return 0;
-    std::int64_t total = 0;
-    const auto* next = std::begin(units);
-    if (text.empty()) return std::nullopt;
-    while (!text.empty()) {
-        const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
-        if (digits == 0 || digits > 12) return std::nullopt;
-        std::int64_t number = 0;
-        for (const char c : text.substr(0, digits)) number = number * 10 + (c - '0');
-        text.remove_prefix(digits);
-        const auto letters = text.substr(0, std::min(text.find_first_of("0123456789"), text.size()));
-        const auto* unit = std::find_if(next, std::end(units), [&](const auto& each) { return each.first == letters; });
-        if (unit == std::end(units)) return std::nullopt;
-        total += number * unit->second;
-        next = unit + 1;
-        text.remove_prefix(letters.size());
-    }
-    return total;
-}
-
+/// In milliseconds.
 std::optional<std::int64_t> duration_of(const Node& block, std::string_view key) {
     const auto* node = block.find(key);
-    return node == nullptr ? std::nullopt : duration(node->scalar());
+    const auto value = node == nullptr ? std::nullopt : prometheus::parse_flag_duration(node->scalar());
+    return value ? std::optional(value->count()) : std::nullopt;
 }
 
 /// What a job or the global block says, else what stands for it.
@@ -100,34 +79,20 @@ void target_rules(const Walk& walk, const Node& block, const Path& path) {
     });
 }
 
-/// "512MB" in bytes, as Prometheus reads it: powers of 1024, the B is part of the unit.
-std::optional<std::uint64_t> bytes(std::string_view text) {
-    constexpr std::string_view units[] = {"B", "KB", "MB", "GB", "TB", "PB", "EB"};
-    const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
-    if (digits == 0 || digits > 9) return std::nullopt;
-    std::uint64_t number = 0;
-    for (const char c : text.substr(0, digits)) number = number * 10 + static_cast<std::uint64_t>(c - '0');
-    auto unit = std::string(text.substr(digits));
-    std::erase(unit, 'i');
-    const auto found = std::ranges::find(units, unit);
-    if (found == std::end(units)) return text == "0" ? std::optional<std::uint64_t>(0) : std::nullopt;
-    const auto power = 10 * (found - std::begin(units));
-    return power > 0 && number >= (std::uint64_t{1} << (63 - power)) ? std::nullopt : std::optional(number << power);
-}
-
 void retention_rules(const Walk& walk, const Node& block, const Path& path) {
     const auto* policy = walk.options.policy;
     if (policy != nullptr && (policy->data.retention_time || policy->data.retention_size)) walk.verdicts.touch(Id::retention);
     if (const auto* size = block.entry("size"); size != nullptr && written(*size->value) == Written::literal) {
         const Path at = path / "size";
-        const auto given = bytes(size->value->scalar());
+        const auto text = size->value->scalar();
+        const auto given = text == "0" ? std::optional<std::uint64_t>(0) : prometheus::parse_flag_size(text);
         if (!given) refuse(walk, walk.place(at, size->at), "a size without its unit", fmt::format("line {}: write the unit with its B: 10GB", in_file(walk.document, size->at).line));
         else if (policy != nullptr && policy->data.retention_size && (*given == 0 || *given > *policy->data.retention_size))
             walk.verdicts.fail(Id::retention, walk.place(at, size->at), fmt::format("at most {} bytes", *policy->data.retention_size), fmt::format("{} bytes", *given),
                                line_with(walk.place(at, size->at), fmt::format("size: {}B", *policy->data.retention_size)));
     }
     const auto* time = block.entry("time");
-    const auto given = time == nullptr ? std::nullopt : duration(time->value->scalar());
+    const auto given = duration_of(block, "time");
     if (!given || policy == nullptr || !policy->data.retention_time) return;
     const Path at = path / "time";
     const auto limit = policy->data.retention_time->count();
@@ -200,7 +165,7 @@ void known_key(const Walk& walk, const Entry& entry, const Key& key, const Path&
         refuse(walk, place, fmt::format("not {}", form), key.value == prometheus::Value::one ? fmt::format("line {}: put its settings below it, indented", in_file(walk.document, entry.at).line)
                                                                                             : fmt::format("line {}: make it a list: each item on a line of its own after `- `", in_file(walk.document, entry.at).line));
     empty_items(walk, *entry.value, key, path);
-    if (key.value == prometheus::Value::duration && written(*entry.value) == Written::literal && !duration(entry.value->scalar()))
+    if (key.value == prometheus::Value::duration && written(*entry.value) == Written::literal && !prometheus::parse_flag_duration(entry.value->scalar()))
         refuse(walk, place, "not a duration", fmt::format("line {}: write a number with a unit: 15s, 1m, 1h30m", in_file(walk.document, entry.at).line));
     value_demands(walk, entry, key, path);
 }

@@ -1,7 +1,6 @@
 // Relabelling rules that Prometheus refuses: an unknown action, a regular expression that does not compile, settings that an action needs or does not take.
 
 #include <algorithm>
-#include <cctype>
 
 #include <fmt/format.h>
 
@@ -55,9 +54,7 @@ void by_action(const Walk& walk, const Node& rule, const Path& path, std::string
 
 void relabel_rules(const Walk& walk, const Node& rule, const Path& path) {
     const auto* action = rule.entry("action");
-    std::string name = "replace";
-    if (action != nullptr && !action->value->null()) name = action->value->scalar();
-    std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    const auto name = action == nullptr || action->value->null() ? std::string("replace") : lower(action->value->scalar());
     const bool literal = action == nullptr || action->value->null() || name.empty() || written(*action->value) == Written::literal;
     if (action != nullptr && literal && is_one_of(name, foreign_actions)) {
         const Path at = path / "action";

@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "judge.hpp"
+#include "promwarden/flags.hpp"
 
 namespace promwarden::files {
 
@@ -45,21 +46,6 @@ bool is_number(const Node& node) {
     });
 }
 
-bool is_size(std::string_view text) {
-    if (text == "0") return true;
-    if (text.empty()) return false;
-    while (!text.empty()) {
-        const auto number = text.find_first_not_of("0123456789.");
-        if (number == 0 || number == std::string_view::npos) return false;
-        text.remove_prefix(number);
-        const auto unit = text.substr(0, std::min(text.find_first_of("0123456789"), text.size()));
-        constexpr std::string_view units[] = {"B", "KB", "MB", "GB", "TB", "PB", "EB", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-        if (std::ranges::find(units, unit) == std::end(units)) return false;
-        text.remove_prefix(unit.size());
-    }
-    return true;
-}
-
 /// Whether Go's net/url takes it, as far as people get it wrong.
 bool is_url(std::string_view text) {
     if (text.starts_with(':')) return false;
@@ -83,8 +69,7 @@ bool is_url(std::string_view text) {
 
 bool is_http_url(std::string_view text, std::string_view key) {
     const auto url = parse_url(text);
-    std::string scheme(url.scheme);
-    std::ranges::transform(scheme, scheme.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    const auto scheme = lower(url.scheme);
     return is_url(text) && url.has_scheme && !url.host.empty() && (key == "server" || scheme == "http" || scheme == "https");
 }
 
@@ -111,7 +96,7 @@ std::string wrong_scalar(const Node& node, const prometheus::Demand& demand) {
         case Form::count:
             return is_number(node) && !node.text.starts_with('-') ? "" : "a number that is not negative, without quotes";
         case Form::size:
-            return is_size(node.text) ? "" : "a size with its unit, as 10MB";
+            return node.text == "0" || prometheus::parse_flag_size(node.text) ? "" : "a size with its unit, as 10MB";
         case Form::url:
             return is_url(node.text) ? "" : "a URL";
         case Form::http_url:
@@ -185,8 +170,7 @@ void relabel_names(const Walk& walk, const Node& rule, const Path& path) {
                 label_name(walk, labels->items[i]->scalar(), list[i], labels->items[i]->at, false);
     }
     const auto* action = rule.find("action");
-    auto name = action == nullptr || action->null() ? std::string("replace") : std::string(action->scalar());
-    std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    const auto name = action == nullptr || action->null() ? std::string("replace") : lower(action->scalar());
     const std::string_view key = name == "labelmap" ? "replacement" : "target_label";
     const auto* target = rule.entry(key);
     const Path at = path / key;
@@ -215,8 +199,7 @@ void header_names(const Walk& walk, const Node& headers, const Path& path, bool 
                                              "x-amz-security-token",
                                              "x-amz-content-sha256"};
     for (const auto& entry : headers.entries) {
-        std::string name(entry.key);
-        std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        const auto name = lower(entry.key);
         if (name == "user-agent" && !narrow_labels(walk)) continue;
         if (tracing ? name != "authorization" : std::ranges::find(reserved, name) == std::end(reserved)) continue;
         const Path at = path / entry.key;

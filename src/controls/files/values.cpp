@@ -15,12 +15,6 @@ bool name_start(char c) { return (std::isalpha(static_cast<unsigned char>(c)) !=
 bool name_part(char c) { return (std::isalnum(static_cast<unsigned char>(c)) != 0) || c == '_'; }
 bool upper_part(char c) { return (std::isupper(static_cast<unsigned char>(c)) != 0) || (std::isdigit(static_cast<unsigned char>(c)) != 0) || c == '_'; }
 
-std::string lower(std::string_view text) {
-    std::string result(text);
-    std::ranges::transform(result, result.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return result;
-}
-
 /// "__NAME__", "@NAME@", "%NAME%", "#{NAME}#", "<your password>", "$(NAME)": somebody else fills it in.
 bool placeholder(std::string_view text) {
     const auto between = [&](std::string_view open, std::string_view close) {
@@ -45,6 +39,12 @@ bool templated(std::string_view text) {
 }
 
 }  // namespace
+
+std::string lower(std::string_view text) {
+    std::string result(text);
+    std::ranges::transform(result, result.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return result;
+}
 
 std::string variable_in(std::string_view text) {
     for (std::size_t i = 0; i + 1 < text.size(); ++i) {
